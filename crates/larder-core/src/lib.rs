@@ -1,0 +1,23 @@
+//! The vocabulary that every other crate of Larder shares: positions in the origin's log, what the catalog says
+//! about relations and functions, the named reasons for which an answer is not cached, and the health of the
+//! change feed. Nothing here does I/O.
+
+mod bypass;
+pub mod catalog;
+mod health;
+mod level;
+mod lsn;
+
+pub use bypass::Bypass;
+pub use catalog::{Catalog, CatalogCell};
+pub use health::{FeedHealth, FeedState, Finding};
+pub use level::Level;
+pub use lsn::{Lsn, ParseLsnError};
+
+/// The key of the tag that stands for every row of a relation: `rel:<oid>`.
+///
+/// The feed touches it for each committed change, the client path reads it on each lookup. They agree on nothing
+/// else, so the spelling lives here.
+pub fn relation_tag(oid: u32) -> String {
+    format!("rel:{oid}")
+}
