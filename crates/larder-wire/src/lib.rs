@@ -1,1 +1,16 @@
-//! (skeleton)
+//! PostgreSQL's wire protocol, version 3, without sockets: bytes in, frames out.
+//!
+//! Only what a transparent proxy has to understand is decoded; everything else stays bytes. Decoders borrow from the
+//! buffer and never panic: a body that is not what its tag promises is `None`, and the caller relays it untouched so
+//! that the origin can say what is wrong.
+//!
+//! Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
+
+pub mod backend;
+pub mod encode;
+mod frame;
+pub mod frontend;
+mod read;
+pub mod startup;
+
+pub use frame::{HEADER, Peek, peek};

@@ -1,0 +1,119 @@
+//! Building frames, appended to a buffer.
+
+use bytes::{BufMut, BytesMut};
+
+/// How bad an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The statement failed.
+    Error,
+    /// The connection is closed after it.
+    Fatal,
+}
+
+/// `ParseComplete`.
+pub const PARSE_COMPLETE: [u8; 5] = *b"1\0\0\0\x04";
+/// `BindComplete`.
+pub const BIND_COMPLETE: [u8; 5] = *b"2\0\0\0\x04";
+/// `CloseComplete`.
+pub const CLOSE_COMPLETE: [u8; 5] = *b"3\0\0\0\x04";
+/// `NoData`.
+pub const NO_DATA: [u8; 5] = *b"n\0\0\0\x04";
+
+/// A frame whose body is written by `body`; its length is filled in afterwards.
+pub fn frame(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(tag);
+    let at = out.len();
+    out.put_i32(0);
+    body(out);
+    let length = i32::try_from(out.len() - at).unwrap_or(i32::MAX);
+    if let Some(field) = out.get_mut(at..at + 4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// `ReadyForQuery` with a status of `I`, `T` or `E`.
+#[inline]
+pub fn ready_for_query(out: &mut BytesMut, status: u8) {
+    out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status]);
+}
+
+/// `CommandComplete`.
+pub fn command_complete(out: &mut BytesMut, tag: &str) {
+    frame(out, b'C', |out| cstr(out, tag.as_bytes()));
+}
+
+/// `Query`.
+pub fn query(out: &mut BytesMut, sql: &str) {
+    frame(out, b'Q', |out| cstr(out, sql.as_bytes()));
+}
+
+/// `Close` of a statement.
+pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
+    frame(out, b'C', |out| {
+        out.put_u8(b'S');
+        cstr(out, name);
+    });
+}
+
+/// `ErrorResponse` as PostgreSQL would send it.
+pub fn error(out: &mut BytesMut, severity: Severity, sqlstate: &str, message: &str, hint: Option<&str>) {
+    let severity = match severity {
+        Severity::Error => "ERROR",
+        Severity::Fatal => "FATAL",
+    };
+    frame(out, b'E', |out| {
+        for (code, value) in [(b'S', severity), (b'V', severity), (b'C', sqlstate), (b'M', message)] {
+            out.put_u8(code);
+            cstr(out, value.as_bytes());
+        }
+        if let Some(hint) = hint {
+            out.put_u8(b'H');
+            cstr(out, hint.as_bytes());
+        }
+        out.put_u8(0);
+    });
+}
+
+/// A result of one text column and one row, as the simple protocol sends it (without `ReadyForQuery`).
+pub fn text_row(out: &mut BytesMut, column: &str, value: &str, tag: &str) {
+    frame(out, b'T', |out| {
+        out.put_i16(1);
+        cstr(out, column.as_bytes());
+        out.put_i32(0); // no table
+        out.put_i16(0); // no column number
+        out.put_i32(25); // text
+        out.put_i16(-1); // variable length
+        out.put_i32(-1); // no modifier
+        out.put_i16(0); // text format
+    });
+    frame(out, b'D', |out| {
+        out.put_i16(1);
+        out.put_i32(i32::try_from(value.len()).unwrap_or(i32::MAX));
+        out.extend_from_slice(value.as_bytes());
+    });
+    command_complete(out, tag);
+}
+
+fn cstr(out: &mut BytesMut, text: &[u8]) {
+    out.extend(text.iter().copied().filter(|byte| *byte != 0));
+    out.put_u8(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::error_field;
+    use crate::{HEADER, Peek, peek};
+
+    #[test]
+    fn frames_carry_their_length() {
+        let mut out = BytesMut::new();
+        error(&mut out, Severity::Fatal, "53300", "sorry, too many clients already", None);
+        assert_eq!(peek(&out), Peek::Frame { tag: b'E', total: out.len() });
+        assert_eq!(error_field(&out[HEADER..], b'C'), Some(&b"53300"[..]));
+        out.clear();
+        query(&mut out, "BEGIN");
+        assert_eq!(&out[..], b"Q\0\0\0\x0aBEGIN\0");
+    }
+}

@@ -1,0 +1,135 @@
+//! Messages that a client sends.
+
+use crate::read::Reader;
+
+/// `Parse`: a statement to prepare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parse<'a> {
+    /// Name; empty for the unnamed statement.
+    pub name: &'a [u8],
+    /// The SQL text, in the client's encoding.
+    pub sql: &'a [u8],
+    /// Declared parameter types: the count (16 bits) and the OIDs, as they came.
+    pub types: &'a [u8],
+}
+
+/// `Bind`: parameters for a statement, making a portal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind<'a> {
+    /// Portal; empty for the unnamed one.
+    pub portal: &'a [u8],
+    /// Statement; empty for the unnamed one.
+    pub statement: &'a [u8],
+    /// Everything after the names: parameter formats, parameters, result formats, as they came.
+    pub rest: &'a [u8],
+    /// The parameters alone: count and values.
+    pub parameters: &'a [u8],
+    /// Result format codes: count and codes.
+    pub result_formats: &'a [u8],
+}
+
+/// `Describe` or `Close`: of a statement (`S`) or a portal (`P`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// `S` or `P`.
+    pub kind: u8,
+    /// Name.
+    pub name: &'a [u8],
+}
+
+/// `Execute`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Execute<'a> {
+    /// Portal.
+    pub portal: &'a [u8],
+    /// Row limit; 0 = none.
+    pub max_rows: i32,
+}
+
+/// The text of a `Query` body.
+pub fn query(body: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader(body);
+    let sql = reader.cstr()?;
+    reader.0.is_empty().then_some(sql)
+}
+
+/// Reads a `Parse` body.
+pub fn parse(body: &[u8]) -> Option<Parse<'_>> {
+    let mut reader = Reader(body);
+    let (name, sql) = (reader.cstr()?, reader.cstr()?);
+    let types = reader.counted(4)?;
+    reader.0.is_empty().then_some(Parse { name, sql, types })
+}
+
+/// Reads a `Bind` body.
+pub fn bind(body: &[u8]) -> Option<Bind<'_>> {
+    let mut reader = Reader(body);
+    let (portal, statement) = (reader.cstr()?, reader.cstr()?);
+    let rest = reader.0;
+    reader.counted(2)?;
+    let before = reader.0;
+    for _ in 0..usize::try_from(reader.i16()?).ok()? {
+        if let Ok(length) = usize::try_from(reader.i32()?) {
+            reader.bytes(length)?;
+        }
+    }
+    let parameters = before.get(..before.len() - reader.0.len())?;
+    let result_formats = reader.counted(2)?;
+    reader.0.is_empty().then_some(Bind { portal, statement, rest, parameters, result_formats })
+}
+
+/// The values of [`Bind::parameters`]; `None` is NULL.
+pub fn parameter_values(parameters: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut reader = Reader(parameters);
+    let count = reader.i16().unwrap_or(0).max(0);
+    (0..count).map_while(move |_| match usize::try_from(reader.i32()?) {
+        Ok(length) => Some(Some(reader.bytes(length)?)),
+        Err(_) => Some(None),
+    })
+}
+
+/// Reads a `Describe` or `Close` body.
+pub fn target(body: &[u8]) -> Option<Target<'_>> {
+    let mut reader = Reader(body);
+    let (kind, name) = (reader.u8()?, reader.cstr()?);
+    (reader.0.is_empty() && matches!(kind, b'S' | b'P')).then_some(Target { kind, name })
+}
+
+/// Reads an `Execute` body.
+pub fn execute(body: &[u8]) -> Option<Execute<'_>> {
+    let mut reader = Reader(body);
+    let (portal, max_rows) = (reader.cstr()?, reader.i32()?);
+    reader.0.is_empty().then_some(Execute { portal, max_rows })
+}
+
+/// The first one or two names of a body that may be cut off: for `Parse` and `Bind` frames too large to hold.
+pub fn leading_names(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader(body);
+    let first = reader.cstr()?;
+    Some((first, reader.cstr().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_bind_and_its_parameters() {
+        let body = b"p\0s\0\0\x01\0\x01\0\x02\0\0\0\x02ab\xff\xff\xff\xff\0\x01\0\0";
+        let bind = bind(body).unwrap();
+        assert_eq!((bind.portal, bind.statement), (&b"p"[..], &b"s"[..]));
+        assert_eq!(bind.result_formats, b"\0\x01\0\0");
+        let values: Vec<_> = parameter_values(bind.parameters).collect();
+        assert_eq!(values, [Some(&b"ab"[..]), None]);
+    }
+
+    #[test]
+    fn trailing_bytes_and_short_bodies_are_refused() {
+        assert_eq!(query(b"select 1"), None);
+        assert_eq!(query(b"select 1\0x"), None);
+        assert_eq!(parse(b"a\0select 1\0\0\x01\0\0"), None);
+        assert_eq!(bind(b"\0\0\0\0\0\x01\0\0\0\x09ab\0\0"), None);
+        assert_eq!(target(b"Xa\0"), None);
+        assert_eq!(execute(b"\0\0\0\0"), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! A cursor over a frame's body. Every read is checked; none panics.
+
+/// What is left to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(count)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        let (&first, tail) = self.0.split_first()?;
+        self.0 = tail;
+        Some(first)
+    }
+
+    pub(crate) fn i16(&mut self) -> Option<i16> {
+        let (head, tail) = self.0.split_first_chunk::<2>()?;
+        self.0 = tail;
+        Some(i16::from_be_bytes(*head))
+    }
+
+    pub(crate) fn i32(&mut self) -> Option<i32> {
+        let (head, tail) = self.0.split_first_chunk::<4>()?;
+        self.0 = tail;
+        Some(i32::from_be_bytes(*head))
+    }
+
+    /// A string up to its terminating zero byte, which is consumed and not returned.
+    pub(crate) fn cstr(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(0, self.0)?;
+        let text = self.bytes(end)?;
+        self.u8()?;
+        Some(text)
+    }
+
+    /// A 16-bit count followed by that many items of `size` bytes, as raw bytes (count included).
+    pub(crate) fn counted(&mut self, size: usize) -> Option<&'a [u8]> {
+        let start = self.0;
+        let count = usize::try_from(self.i16()?).ok()?;
+        self.bytes(count * size)?;
+        start.get(..start.len() - self.0.len())
+    }
+}
