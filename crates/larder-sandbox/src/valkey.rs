@@ -1,0 +1,169 @@
+//! A throw-away Valkey.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    error::{Error, Result},
+    guard::Guarded,
+    locate,
+    owner::Owner,
+    postgres::{free_port, may_pass},
+    rundir::RunDir,
+};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+const PORT_ATTEMPTS: usize = 10;
+
+/// How a Valkey is to be; see [`Valkey::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct ValkeyBuilder {
+    settings: Vec<(String, String)>,
+}
+
+impl ValkeyBuilder {
+    /// A setting as in `valkey.conf`, for example `("maxmemory", "64mb")`.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// No Valkey on this machine, or it does not start: the error says what, where and why.
+    pub fn start(self) -> Result<Valkey> {
+        let program = locate::valkey()?;
+        let owner = Owner::current();
+        let dir = RunDir::new("valkey", owner)?;
+        let guarded = Guarded::new(owner, dir.path(), dir.path().join("log"))?;
+        let mut valkey = Valkey { guarded, program, owner, settings: self.settings, port: 0, dir };
+        let mut attempt = 1;
+        loop {
+            valkey.port = free_port()?;
+            match valkey.start() {
+                Err(Error::Failed { output, .. }) if attempt < PORT_ATTEMPTS && may_pass(&output) => {
+                    attempt += 1
+                }
+                done => return done.map(|()| valkey),
+            }
+        }
+    }
+}
+
+/// A running Valkey without persistence on 127.0.0.1, gone when dropped.
+#[derive(Debug)]
+pub struct Valkey {
+    // Dropped in this order: the server stops before its folder goes.
+    guarded: Guarded,
+    program: PathBuf,
+    owner: Owner,
+    settings: Vec<(String, String)>,
+    port: u16,
+    dir: RunDir,
+}
+
+impl Valkey {
+    /// A Valkey with other settings: see the builder's methods.
+    #[must_use]
+    pub fn builder() -> ValkeyBuilder {
+        ValkeyBuilder::default()
+    }
+
+    /// The TCP port, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The TCP address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// The connection URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The process number, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.guarded.pid().map(|p| p.as_raw_nonzero().get())
+    }
+
+    /// Sends a signal: `Signal::STOP` freezes it, `Signal::CONT` wakes it.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        match self.guarded.pid() {
+            Some(pid) => self.guarded.signal(pid, signal),
+            None => Err(Error::Io {
+                what: format!("cannot send {signal:?} to Valkey"),
+                source: rustix::io::Errno::SRCH.into(),
+            }),
+        }
+    }
+
+    /// Stops the server; what it held is lost.
+    ///
+    /// # Errors
+    /// It does not stop even when killed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.guarded.stop(&[(Signal::TERM, STOP_LIMIT)])
+    }
+
+    /// Starts a stopped server on the same port.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = self.owner.command(&self.program);
+        command.current_dir(self.dir.path()).args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        for (name, value) in &self.settings {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        self.guarded.start(&mut command)?;
+        let addr = self.addr();
+        self.guarded.wait_until("Valkey", START_LIMIT, || answers(addr))
+    }
+
+    /// The last 4 KB of the server's log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.guarded.log_tail()
+    }
+}
+
+impl Drop for Valkey {
+    fn drop(&mut self) {
+        if let Err(error) = self.guarded.stop(&[(Signal::TERM, STOP_LIMIT)]) {
+            tracing::warn!(%error, "a throw-away Valkey does not stop");
+        }
+    }
+}
+
+/// Whether a server answers; one that asks for a password does so with an error, which is an answer too.
+fn answers(addr: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(answer == *b"+PONG" || answer == *b"-NOAU")
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,34 @@
+//! What a Valkey is like.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use larder_sandbox::Valkey;
+
+fn ask(valkey: &Valkey, command: &str) -> String {
+    let mut stream = TcpStream::connect(valkey.addr()).unwrap();
+    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.trim_end_matches("+OK\r\n").to_owned()
+}
+
+#[test]
+fn answers_and_forgets_when_restarted() {
+    let mut valkey = Valkey::builder().setting("maxmemory", "64mb").start().unwrap();
+    assert_eq!(ask(&valkey, "CONFIG GET maxmemory"), "*2\r\n$9\r\nmaxmemory\r\n$8\r\n67108864\r\n");
+    ask(&valkey, "SET k v");
+    assert_eq!(ask(&valkey, "GET k"), "$1\r\nv\r\n");
+    valkey.stop().unwrap();
+    assert!(TcpStream::connect(valkey.addr()).is_err());
+    valkey.start().unwrap();
+    assert_eq!(ask(&valkey, "GET k"), "$-1\r\n");
+}
+
+#[test]
+fn a_wrong_setting_fails_with_the_servers_own_words() {
+    let error = Valkey::builder().setting("no-such-setting", "1").start().unwrap_err().to_string();
+    assert!(error.contains("Bad directive"), "{error}");
+}
