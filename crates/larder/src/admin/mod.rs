@@ -1,0 +1,81 @@
+//! The admin HTTP server: health for orchestrators, metrics for Prometheus, status for people and programs.
+
+mod metrics;
+mod process;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+pub(crate) use metrics::Metrics;
+pub(crate) use status::finding;
+
+use crate::serve::{Readiness, Shared};
+
+/// What the admin server can see.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    /// Makes the metrics and registers the client path's.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let metrics = Arc::new(Metrics::new(&shared.proxy));
+        Self { shared, metrics }
+    }
+
+    /// Serves until the future is dropped.
+    pub(crate) async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
+        let routes = Router::new()
+            .route("/", get(index))
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics_text))
+            .route("/api/v1/status", get(async |State(admin): State<Self>| Json(status::json(&admin.shared))))
+            .with_state(self);
+        axum::serve(listener, routes).await
+    }
+}
+
+/// Binds, with an error that says which setting to change.
+pub(crate) async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).await.map_err(|error| {
+        anyhow::anyhow!(
+            "cannot listen on {addr} for admin HTTP: {error}\n  -> choose another address: --admin ADDR"
+        )
+    })
+}
+
+async fn index() -> &'static str {
+    "larder\n\n/livez\n/readyz\n/metrics\n/api/v1/status\n"
+}
+
+/// The feed's state is information here, not a condition: without it Larder serves as a plain proxy.
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    let Readiness { reasons } = admin.shared.readiness();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": reasons.is_empty(),
+        "reasons": reasons,
+        "info": status::feed_info(&admin.shared),
+    });
+    (status, Json(body))
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
+    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    match admin.metrics.encode(&admin.shared) {
+        Ok(text) => (StatusCode::OK, content_type, text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

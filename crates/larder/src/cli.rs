@@ -1,0 +1,186 @@
+//! The command line: what can be asked for, and what the exit status says (0 done, 1 the run failed, 2 bad usage or
+//! configuration).
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{self, ConfigErrors, Given};
+use crate::{commands, serve};
+
+/// A transparent, provably fresh read cache for PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+const AFTER_HELP: &str = "\
+Every setting: flag > environment (LARDER_<SECTION>_<KEY>) > file > default; `larder config` shows them all.
+Start here:  larder demo
+             larder serve --origin postgres://larder:secret@db.example:5432/app";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the cache (the default when an origin is configured)
+    Serve,
+    /// Say what stands between Larder and fresh answers, with the SQL or setting that mends it
+    Check {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install the optional extra on the origin: event triggers that announce DDL at once
+    Setup {
+        /// Show the SQL, change nothing
+        #[arg(long)]
+        print: bool,
+        /// Undo it
+        #[arg(long)]
+        drop: bool,
+    },
+    /// Would this statement be answered from memory? On what does its answer depend, or why not?
+    Explain {
+        /// One SQL statement
+        sql: String,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the effective configuration and where each value came from
+    Config {
+        /// JSON schema of the configuration file
+        #[arg(long, conflicts_with = "json")]
+        schema: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Settings that have a flag of their own; each is accepted before and after the command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+struct Settings {
+    /// Configuration file [default: larder.toml or /etc/larder/larder.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The PostgreSQL primary: postgres://user:password@host:5432/database
+    #[arg(long, global = true, value_name = "URL")]
+    origin: Option<String>,
+    /// Larder's own account for the change feed [default: as --origin]
+    #[arg(long, global = true, value_name = "URL")]
+    control: Option<String>,
+    /// Address for PostgreSQL clients
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address for health, metrics and status over HTTP
+    #[arg(long, global = true, value_name = "ADDR")]
+    admin: Option<String>,
+    /// serve or bypass
+    #[arg(long, global = true, value_name = "MODE")]
+    mode: Option<String>,
+    /// Memory for cached answers
+    #[arg(long, global = true, value_name = "SIZE")]
+    memory: Option<String>,
+    /// linearizable, strict, session or bounded
+    #[arg(long, global = true, value_name = "LEVEL")]
+    level: Option<String>,
+    /// Longest lag behind writes made around Larder
+    #[arg(long, global = true, value_name = "TIME")]
+    max_lag: Option<String>,
+    /// error, warn, info, debug, trace, or a filter
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// text or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Any other setting, e.g. --set cache.ttl=10m
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// A shared tier; not in this version
+    #[arg(long, global = true, value_name = "URL", hide = true)]
+    valkey: Option<String>,
+}
+
+/// Parses the command line and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let given = cli.settings.given();
+    let Some(command) = cli.command.or_else(|| config::is_configured(&given).then_some(Command::Serve))
+    else {
+        eprint!("{}", Cli::command().render_help());
+        return ExitCode::from(2);
+    };
+    match dispatch(command, &given) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("larder: {error:#}");
+            ExitCode::from(if error.is::<ConfigErrors>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
+    let effective = config::load(given)?;
+    match command {
+        Command::Serve => serve::run(&effective),
+        Command::Check { json } => commands::check(&effective, json),
+        Command::Setup { print, drop } => commands::setup(&effective, print, drop),
+        Command::Explain { sql, json } => commands::explain(&effective, &sql, json),
+        Command::Config { schema, json } => {
+            let text = match (schema, json) {
+                (true, _) => format!("{:#}\n", config::schema()),
+                (_, true) => format!("{:#}\n", config::json(&effective)),
+                _ => config::toml(&effective),
+            };
+            print_text(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Writes to stdout; a reader that went away (`larder config | head`) is not an error.
+pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Settings {
+    fn given(&self) -> Given {
+        let mut flags = Vec::new();
+        let named = [
+            ("origin.url", "--origin", &self.origin),
+            ("origin.control_url", "--control", &self.control),
+            ("listen.addr", "--listen", &self.listen),
+            ("admin.addr", "--admin", &self.admin),
+            ("cache.mode", "--mode", &self.mode),
+            ("cache.memory", "--memory", &self.memory),
+            ("freshness.level", "--level", &self.level),
+            ("freshness.max_lag", "--max-lag", &self.max_lag),
+            ("log.level", "--log-level", &self.log_level),
+            ("log.format", "--log-format", &self.log_format),
+            ("valkey.url", "--valkey", &self.valkey),
+        ];
+        for pair in &self.set {
+            let (path, value) = pair.split_once('=').unwrap_or((pair, ""));
+            flags.push((path.trim().to_owned(), value.trim().to_owned(), "--set".to_owned()));
+        }
+        for (path, flag, value) in named {
+            if let Some(value) = value {
+                flags.push((path.to_owned(), value.clone(), flag.to_owned()));
+            }
+        }
+        let environment = Given::larder_environment();
+        let from_environment = environment.iter().find(|(name, _)| name == "LARDER_CONFIG");
+        let file = self.config.clone().or_else(|| from_environment.map(|(_, value)| PathBuf::from(value)));
+        Given { file, flags, environment }
+    }
+}

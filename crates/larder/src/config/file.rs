@@ -1,0 +1,81 @@
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::layers::{Source, check_path};
+use super::problem::Problem;
+
+/// A value as text, the path of its key, and the line it stands on.
+pub(super) type Line = (String, String, usize);
+
+/// Reads a file. What is wrong with it goes to `problems`, with line numbers.
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
+    let problem = |line: usize, what: String, mend: String| Problem {
+        place: Some(Source::File(path.to_owned(), line)),
+        what,
+        mend,
+    };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let what = format!("{} cannot be read: {error}", path.display());
+            problems.push(Problem {
+                place: None,
+                what,
+                mend: "name a readable file with --config".to_owned(),
+            });
+            return Vec::new();
+        }
+    };
+    let table = match DeTable::parse(&text) {
+        Ok(table) => table,
+        Err(error) => {
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            let mend = "the file is in TOML: https://toml.io".to_owned();
+            problems.push(problem(line, error.message().to_owned(), mend));
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    for (section, value) in table.get_ref().iter() {
+        let Some(keys) = value.get_ref().as_table() else {
+            let line = line_of(&text, section.span().start);
+            let (what, mend) = match check_path(section.get_ref()) {
+                Err(complaint) => complaint,
+                Ok(()) => (format!("\"{}\" is outside a section", section.get_ref()), String::new()),
+            };
+            problems.push(problem(line, what, mend));
+            continue;
+        };
+        for (key, value) in keys.iter() {
+            let line = line_of(&text, key.span().start);
+            let path = format!("{}.{}", section.get_ref(), key.get_ref());
+            let checked = check_path(&path).and_then(|()| scalar(&path, value.get_ref()));
+            match checked {
+                Ok(text) => found.push((path, text, line)),
+                Err((what, mend)) => problems.push(problem(line, what, mend)),
+            }
+        }
+    }
+    found
+}
+
+fn scalar(path: &str, value: &DeValue<'_>) -> Result<String, (String, String)> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(number) => {
+            let parsed = i128::from_str_radix(number.as_str(), number.radix());
+            Ok(parsed.map_or_else(|_| number.as_str().to_owned(), |number| number.to_string()))
+        }
+        DeValue::Float(number) => Ok(number.as_str().to_owned()),
+        DeValue::Boolean(yes) => Ok(yes.to_string()),
+        other => Err((
+            format!("{path}: {} is not a single value", other.type_str()),
+            "write one string or number".to_owned(),
+        )),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}

@@ -1,0 +1,246 @@
+//! Configuration: one typed struct per section, made from one table of keys.
+//!
+//! Every value comes from the strongest of four layers: flag > environment > file > default. A layer holds text
+//! with the place it came from ([`layers`]); the table below turns the text of each key into its type
+//! ([`values`]), so every error can say where the value was written. [`render`] prints the result.
+
+mod file;
+mod layers;
+mod origin_url;
+mod problem;
+mod render;
+mod unsupported;
+mod values;
+
+use std::net::SocketAddr;
+
+pub(crate) use larder_core::Level;
+pub(crate) use layers::{Given, Source};
+use layers::{Layers, Setting};
+pub(crate) use origin_url::{OriginUrl, Target};
+pub(crate) use problem::ConfigErrors;
+use problem::Problem;
+pub(crate) use render::{json, schema, toml};
+pub(crate) use values::{
+    Address, Auth, ChangeSource, Count, Filter, Format, Fraction, Mode, Plugin, Size, Span, Value,
+};
+
+/// One key of the configuration, as the documentation, the schema and the error messages see it.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Section of the file.
+    pub(crate) section: &'static str,
+    /// Name within the section.
+    pub(crate) name: &'static str,
+    /// What it means, for people.
+    pub(crate) doc: &'static str,
+    /// The default, as it would be written in the file.
+    pub(crate) default: &'static str,
+    /// Its own flag without the dashes, or empty; every key can also be given as `--set section.key=value`.
+    pub(crate) flag: &'static str,
+    /// JSON schema of its type.
+    pub(crate) schema: fn() -> serde_json::Value,
+}
+
+impl Key {
+    /// `section.key`.
+    pub(crate) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// `LARDER_SECTION_KEY`.
+    pub(crate) fn env(&self) -> String {
+        format!("LARDER_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])+ $key:ident: $Type:ty = $default:literal $(, flag $flag:literal)?; )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone)]
+            pub(crate) struct $Section { $( $(#[doc = $doc])+ pub(crate) $key: $Type, )+ }
+        )+
+
+        /// The effective configuration.
+        #[derive(Debug, Clone)]
+        pub(crate) struct Config { $( $(#[doc = $section_doc])+ pub(crate) $section: $Section, )+ }
+
+        /// Every key, in the order of the documentation.
+        pub(crate) const KEYS: &[Key] = &[$($(
+            Key {
+                section: stringify!($section),
+                name: stringify!($key),
+                doc: concat!($($doc),+).trim_ascii(),
+                default: $default,
+                flag: concat!("" $(, $flag)?),
+                schema: <$Type as Value>::schema,
+            },
+        )+)+];
+
+        impl Config {
+            /// Types every value, in the order of [`KEYS`]; `None` when one of them is wrong (see `problems`).
+            fn assemble(settings: &mut dyn Iterator<Item = Setting>, problems: &mut Vec<Problem>) -> Option<Self> {
+                $(
+                    $( let $key = typed::<$Type>(settings, problems); )+
+                    let $section = (|| Some($Section { $( $key: $key?, )+ }))();
+                )+
+                Some(Self { $( $section: $section?, )+ })
+            }
+
+            /// The values in the order of [`KEYS`], secrets masked.
+            fn shown(&self) -> Vec<serde_json::Value> {
+                vec![$($( self.$section.$key.show(), )+)+]
+            }
+        }
+    };
+}
+
+sections! {
+    /// Where PostgreSQL clients connect.
+    listen: Listen {
+        /// Address and port for clients (PostgreSQL protocol).
+        addr: Address = "127.0.0.1:6433", flag "listen";
+        /// Most clients connected at a time; one more is refused as PostgreSQL would (SQLSTATE 53300).
+        max_clients: Count = "10000";
+        /// Who authenticates clients: the origin does, message by message.
+        auth: Auth = "relay";
+    }
+    /// Health, metrics and status over HTTP.
+    admin: Admin {
+        /// Address and port of the admin HTTP server.
+        addr: Address = "127.0.0.1:6434", flag "admin";
+    }
+    /// The PostgreSQL primary behind Larder.
+    origin: Origin {
+        /// postgres://[user[:password]@]host[:port][/database]: where clients are relayed to. User, password and
+        /// database are Larder's own account (unless control_url is given); clients bring their own.
+        url: OriginUrl = "", flag "origin";
+        /// Larder's own account (REPLICATION and CONNECT) for the change feed and the catalog; default: url.
+        control_url: OriginUrl = "", flag "control";
+        /// Longest time to wait for a connection to the origin.
+        connect_timeout: Span = "5s";
+        /// Most statements that fill the cache at a time.
+        max_inflight_fills: Count = "64";
+    }
+    /// The cache.
+    cache: Cache {
+        /// serve: answer from memory what is provably fresh; bypass: plain proxy.
+        mode: Mode = "serve", flag "mode";
+        /// Memory for cached answers.
+        memory: Size = "256MiB", flag "memory";
+        /// Larger answers are not kept.
+        max_result: Size = "1MiB";
+        /// Longest life of an entry, even if nothing changes.
+        ttl: Span = "1h";
+        /// Each entry's life is shortened by a random part of this fraction, so that entries do not expire together.
+        ttl_jitter: Fraction = "0.1";
+    }
+    /// What readers are promised.
+    freshness: Freshness {
+        /// How Larder learns of changes: replication is logical decoding of the origin's log.
+        source: ChangeSource = "replication";
+        /// linearizable, strict, session or bounded.
+        level: Level = "strict", flag "level";
+        /// Longest time that an answer may lag behind writes made around Larder; the length of the lease.
+        max_lag: Span = "1s", flag "max-lag";
+        /// Output plugin of the logical decoding slot.
+        plugin: Plugin = "test_decoding";
+        /// How often the catalog is compared while anything commits.
+        ddl_check: Span = "250ms";
+    }
+    /// Stopping.
+    drain: Drain {
+        /// After SIGTERM, transactions may finish for this long.
+        grace: Span = "25s";
+    }
+    /// The log, on stderr.
+    log: Log {
+        /// error, warn, info, debug, trace, or a filter such as larder_feed=debug,info.
+        level: Filter = "info", flag "log-level";
+        /// text for people, json for programs.
+        format: Format = "text", flag "log-format";
+    }
+}
+
+/// The effective configuration and where each value came from.
+#[derive(Debug)]
+pub(crate) struct Effective {
+    /// The values.
+    pub(crate) config: Config,
+    /// Where they came from, in the order of [`KEYS`].
+    pub(crate) sources: Vec<Source>,
+}
+
+/// Whether something says what to serve: a file, or the origin by flag or environment.
+pub(crate) fn is_configured(given: &Given) -> bool {
+    given.file_path().is_some()
+        || given.flags.iter().any(|(path, ..)| path == "origin.url")
+        || given
+            .environment
+            .iter()
+            .any(|(name, _)| name == "LARDER_ORIGIN_URL" || name == "LARDER_ORIGIN_URL_FILE")
+}
+
+/// Reads all layers and types every value. All problems are reported together.
+pub(crate) fn load(given: &Given) -> Result<Effective, ConfigErrors> {
+    let mut problems = Vec::new();
+    let settings = Layers::read(given, &mut problems).into_settings();
+    let sources = settings.iter().map(|setting| setting.source.clone()).collect();
+    let config = Config::assemble(&mut settings.into_iter(), &mut problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok(Effective { config, sources }),
+        _ => Err(ConfigErrors(problems)),
+    }
+}
+
+impl Effective {
+    /// What only commands that talk to the origin need.
+    pub(crate) fn require_origin(&self) -> Result<(), ConfigErrors> {
+        if self.config.origin.url.is_some() {
+            return Ok(());
+        }
+        Err(ConfigErrors(vec![Problem {
+            place: None,
+            what: "no origin is configured".to_owned(),
+            mend: "say which PostgreSQL to put Larder in front of: --origin postgres://user:password@host:5432/database, \
+                   LARDER_ORIGIN_URL, or url in section [origin] of larder.toml"
+                .to_owned(),
+        }]))
+    }
+}
+
+impl Config {
+    /// Larder's own account on the origin: `control_url`, else `url`.
+    pub(crate) fn control(&self) -> &OriginUrl {
+        if self.origin.control_url.is_some() { &self.origin.control_url } else { &self.origin.url }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn listen_addr(&self) -> SocketAddr {
+        self.listen.addr.0
+    }
+}
+
+fn typed<T: Value>(settings: &mut dyn Iterator<Item = Setting>, problems: &mut Vec<Problem>) -> Option<T> {
+    let setting = settings.next()?;
+    match T::parse(&setting.text) {
+        Ok(value) => Some(value),
+        Err((what, mend)) => {
+            problems.push(Problem {
+                place: Some(setting.source),
+                what: format!("{}: {what}", setting.path),
+                mend,
+            });
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

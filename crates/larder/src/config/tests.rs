@@ -1,0 +1,154 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn flags(pairs: &[(&str, &str)]) -> Given {
+    let flags = pairs.iter().map(|(path, text)| ((*path).into(), (*text).into(), "--set".into())).collect();
+    Given { file: Some(PathBuf::from("/dev/null")), flags, environment: Vec::new() }
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Given {
+    let environment = pairs.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+    Given { file: Some(PathBuf::from("/dev/null")), flags: Vec::new(), environment }
+}
+
+fn complaint(given: &Given) -> String {
+    load(given).unwrap_err().to_string()
+}
+
+#[test]
+fn every_default_is_valid_and_survives_being_printed() {
+    let defaults = load(&flags(&[])).unwrap();
+    assert!(defaults.sources.iter().all(|source| *source == Source::Default));
+    let printed: ::toml::Table = toml(&defaults).parse().unwrap();
+    for key in KEYS {
+        let value = printed[key.section][key.name].to_string();
+        assert_eq!(value.trim_matches('"'), key.default, "{}", key.path());
+    }
+}
+
+#[test]
+fn durations_and_sizes_have_units() {
+    let good =
+        [("5s", 5_000), ("250ms", 250), ("1h", 3_600_000), ("1m", 60_000), ("1.5s", 1_500), ("2 s", 2_000)];
+    for (text, millis) in good {
+        assert_eq!(Span::parse(text).unwrap().0.as_millis(), millis, "{text}");
+    }
+    for text in ["", "5", "s", "-1s", "5 seconds", "0s", "1e3s", "99999999h", "١s", "1.2.3s"] {
+        assert!(Span::parse(text).is_err(), "{text}");
+    }
+    let good =
+        [("4096", 4096), ("256MiB", 256 << 20), ("1MB", 1_000_000), ("64kb", 64_000), ("1.5GiB", 3 << 29)];
+    for (text, bytes) in good {
+        assert_eq!(Size::parse(text).unwrap().0, bytes, "{text}");
+    }
+    for text in ["", "0", "-1", "1TB", "MiB", "1 2MB", "99999999999999GiB"] {
+        assert!(Size::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_origin_url_is_taken_apart() {
+    let url = OriginUrl::parse("postgres://l%40r:p%3Aw@[::1]:5433/my%20db?sslmode=prefer").unwrap();
+    let target = url.target().unwrap();
+    assert_eq!((target.host.as_str(), target.port), ("::1", 5433));
+    assert_eq!(target.user.as_deref(), Some("l@r"));
+    assert_eq!(target.password.as_deref(), Some("p:w"));
+    assert_eq!(target.database.as_deref(), Some("my db"));
+    assert_eq!(url.to_string(), "postgres://l%40r:***@[::1]:5433/my%20db");
+
+    let url = OriginUrl::parse("postgresql://db").unwrap();
+    let target = url.target().unwrap();
+    assert_eq!(
+        (target.host.as_str(), target.port, &target.user, &target.database),
+        ("db", 5432, &None, &None)
+    );
+}
+
+#[test]
+fn an_origin_url_that_cannot_work_is_refused_without_repeating_its_password() {
+    for (bad, expected) in [
+        ("mysql://u:hunter2@h/d", "not a PostgreSQL URL"),
+        ("h:5432/hunter2", "not a PostgreSQL URL"),
+        ("postgres://u:hunter2@/d", "host"),
+        ("postgres://u:hunter2@h:70000/d", "port"),
+        ("postgres://u:hunter2@h/d?sslmode=require", "TLS to the origin is not supported by this version"),
+        (
+            "postgres://u:hunter2@h/d?sslmode=verify-full",
+            "TLS to the origin is not supported by this version",
+        ),
+        ("postgres://u:hunter2@h/d?sslmode=maybe", "is not a mode"),
+        ("postgres://u:hunter2@h/d?options=-c", "\"options\" is not understood"),
+        ("postgres://u:hunter2@a,b/d", "several hosts"),
+        ("postgres://u:hunter2@%2Ftmp/d", "Unix-domain"),
+    ] {
+        let said = complaint(&flags(&[("origin.url", bad)]));
+        assert!(said.contains(expected), "{bad}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        assert!(said.starts_with("flag --set: origin.url: "), "{said}");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_together_with_their_place() {
+    let given = flags(&[("cache.ttl", "5"), ("cache.mode", "serv"), ("listen.addr", "localhost")]);
+    let said = complaint(&given);
+    for expected in [
+        "cache.ttl: \"5\" has no unit of time",
+        "did you mean \"serve\"? (choices: serve, bypass)",
+        "listen.addr: \"localhost\" is not an address",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_by_name() {
+    for (given, expected) in [
+        (flags(&[("valkey.url", "x")]), "[valkey] is not supported by this version"),
+        (flags(&[("listen.tls_cert", "x")]), "listen.tls_cert is not supported by this version"),
+        (flags(&[("cache.mode", "shadow")]), "\"shadow\" is not supported by this version"),
+        (flags(&[("listen.auth", "verify")]), "\"verify\" is not supported by this version"),
+        (environment(&[("LARDER_VALKEY_SECRET_FILE", "x")]), "[valkey] is not supported by this version"),
+        (environment(&[("LARDER_ADMIN_TOKEN", "x")]), "admin.token is not supported by this version"),
+    ] {
+        let said = complaint(&given);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn unknown_variables_are_errors_and_service_links_of_kubernetes_are_not() {
+    let said = complaint(&environment(&[("LARDER_CACHE_MEMORI", "1MB")]));
+    assert!(said.contains("environment LARDER_CACHE_MEMORI: unknown variable"), "{said}");
+    assert!(said.contains("did you mean LARDER_CACHE_MEMORY?"), "{said}");
+    let links = [
+        ("LARDER_SERVICE_HOST", "10.0.0.1"),
+        ("LARDER_SERVICE_PORT_PG", "6433"),
+        ("LARDER_PORT", "tcp://10.0.0.1:6433"),
+        ("LARDER_PORT_6433_TCP", "tcp://10.0.0.1:6433"),
+        ("LARDER_PORT_6433_TCP_ADDR", "10.0.0.1"),
+        ("LARDER_ADMIN_PORT", "tcp://10.0.0.2:6434"),
+    ];
+    assert!(load(&environment(&links)).is_ok());
+    assert!(load(&environment(&[("LARDER_PORT", "6433")])).is_err());
+}
+
+#[test]
+fn the_schema_knows_every_key() {
+    let schema = schema();
+    for key in KEYS {
+        let property = &schema["properties"][key.section]["properties"][key.name];
+        assert_eq!(property["description"], key.doc);
+        assert!(!property["default"].is_null(), "{}", key.path());
+    }
+}
+
+#[test]
+fn flags_of_the_table_exist_on_the_command_line() {
+    use clap::CommandFactory as _;
+    let command = crate::cli::Cli::command();
+    for flag in KEYS.iter().map(|key| key.flag).filter(|flag| !flag.is_empty()) {
+        assert!(command.get_arguments().any(|arg| arg.get_long() == Some(flag)), "--{flag}");
+    }
+}

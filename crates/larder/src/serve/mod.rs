@@ -1,0 +1,258 @@
+//! `larder serve`: the client path, the change feed and the admin server, wired together.
+//!
+//! Threads: the client path has its own workers ([`Proxy`]), the feed its own thread, so that neither a burst of
+//! clients nor a huge transaction delays the other; admin HTTP, signals and the probe share this one.
+
+mod feed;
+mod probe;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use larder_cache::{Fence, Tags};
+use larder_core::{CatalogCell, FeedHealth, Level};
+use larder_proxy::{Proxy, ProxyConfig};
+use parking_lot::Mutex;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+pub(crate) use feed::{account, feed_config};
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, Effective, Mode};
+
+/// What the parts of a running Larder share with the admin server.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) proxy: Proxy,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) health: Arc<FeedHealth>,
+    pub(crate) mode: Mode,
+    pub(crate) level: Level,
+    /// `host:port`.
+    pub(crate) origin: String,
+    /// Whether there is a feed at all (not in mode bypass).
+    pub(crate) feed_wanted: bool,
+    pub(crate) started: Instant,
+    draining: AtomicBool,
+    origin_state: Mutex<OriginState>,
+}
+
+/// What the probe last saw.
+#[derive(Debug, Clone, Default)]
+enum OriginState {
+    #[default]
+    NotProbed,
+    Reachable,
+    Unreachable(String),
+}
+
+/// Why traffic should not be sent here; empty when it should.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    pub(crate) reasons: Vec<String>,
+}
+
+impl Shared {
+    /// For `/readyz`.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if self.is_draining() {
+            reasons.push("draining".to_owned());
+        }
+        match &*self.origin_state.lock() {
+            OriginState::NotProbed => reasons.push("starting".to_owned()),
+            OriginState::Reachable => {}
+            OriginState::Unreachable(why) => reasons.push(format!("origin unreachable: {why}")),
+        }
+        Readiness { reasons }
+    }
+
+    /// Why the origin cannot be reached, if it cannot.
+    pub(crate) fn origin_problem(&self) -> Option<String> {
+        match &*self.origin_state.lock() {
+            OriginState::Unreachable(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is on its way out.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Committed changes seen, by kind.
+    pub(crate) fn changes(&self) -> [(&'static str, u64); 5] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let health = &self.health;
+        [
+            ("insert", read(&health.inserts)),
+            ("update", read(&health.updates)),
+            ("delete", read(&health.deletes)),
+            ("truncate", read(&health.truncates)),
+            ("ddl", read(&health.ddl)),
+        ]
+    }
+}
+
+/// A running Larder. Dropping it stops the feed and the admin server.
+#[derive(Debug)]
+pub(crate) struct Larder {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) admin_addr: SocketAddr,
+    _feed: Option<feed::Feed>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Larder {
+    /// Starts everything; clients are served when it returns.
+    pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+        let target = config.origin.url.target().context("no origin is configured")?;
+        let admin_listener = admin::bind(config.admin.addr.0).await?;
+        let admin_addr = admin_listener.local_addr()?;
+        let fence = Arc::new(Fence::new(config.freshness.max_lag.0));
+        let (tags, catalog) = (Arc::new(Tags::default()), Arc::new(CatalogCell::default()));
+        let health = Arc::new(FeedHealth::default());
+        let proxy_shared =
+            larder_proxy::Shared { fence: fence.clone(), tags: tags.clone(), catalog: catalog.clone() };
+        let listen = config.listen_addr();
+        let proxy = Proxy::start(proxy_config(config), proxy_shared).map_err(|error| {
+            anyhow::anyhow!(
+                "cannot listen on {listen} for clients: {error}\n  -> choose another address: --listen ADDR"
+            )
+        })?;
+        let shared = Arc::new(Shared {
+            proxy,
+            fence: fence.clone(),
+            health: health.clone(),
+            mode: config.cache.mode,
+            level: config.freshness.level,
+            origin: format!("{}:{}", target.host, target.port),
+            feed_wanted: config.cache.mode == Mode::Serve,
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+            origin_state: Mutex::default(),
+        });
+        let feed_shared = larder_feed::Shared { fence, tags, catalog, health };
+        let feed = if shared.feed_wanted { feed::Feed::start(config, feed_shared)? } else { None };
+        let admin = Admin::new(shared.clone());
+        let tasks = vec![
+            tokio::spawn(async move {
+                if let Err(error) = admin.serve(admin_listener).await {
+                    warn!(%error, "admin HTTP stopped");
+                }
+            }),
+            tokio::spawn(probe::run(shared.clone(), target.clone(), config.origin.connect_timeout.0)),
+            tokio::spawn(feed::log_changes(shared.clone())),
+        ];
+        Ok(Self { shared, admin_addr, _feed: feed, tasks })
+    }
+
+    /// Turns unready, lets transactions finish for at most `grace`, closes what is left.
+    pub(crate) async fn drain(&self, grace: Duration) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.proxy.drain(grace).await;
+    }
+}
+
+impl Drop for Larder {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Runs until a signal asks to stop.
+pub(crate) fn run(effective: &Effective) -> anyhow::Result<ExitCode> {
+    effective.require_origin()?;
+    crate::logging::init(&effective.config.log);
+    block_on(serve(&effective.config))
+}
+
+/// Runs a future on a runtime of this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?
+        .block_on(future)
+}
+
+async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let larder = Larder::start(config).await?;
+    banner(config, &larder);
+    let name = signals.next().await;
+    info!(clients = larder.shared.proxy.clients(), grace = ?config.drain.grace.0, "{name}: draining");
+    tokio::select! {
+        () = larder.drain(config.drain.grace.0) => {
+            info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        name = signals.next() => {
+            warn!(clients = larder.shared.proxy.clients(), "{name} again: stopping at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn banner(config: &Config, larder: &Larder) {
+    info!("larder {}: clients connect to {}", crate::VERSION, larder.shared.proxy.local_addr());
+    info!("origin {}", config.origin.url);
+    match config.cache.mode {
+        Mode::Bypass => info!("mode bypass: a plain proxy"),
+        Mode::Serve => info!(
+            "mode serve, level {}, max lag {:?}, memory {}",
+            config.freshness.level, config.freshness.max_lag.0, config.cache.memory
+        ),
+    }
+    info!("admin http://{}", larder.admin_addr);
+}
+
+fn proxy_config(config: &Config) -> ProxyConfig {
+    let target = config.origin.url.target();
+    ProxyConfig {
+        listen: config.listen_addr(),
+        max_clients: config.listen.max_clients.0,
+        origin_host: target.map(|target| target.host.clone()).unwrap_or_default(),
+        origin_port: target.map(|target| target.port).unwrap_or_default(),
+        connect_timeout: config.origin.connect_timeout.0,
+        serve: config.cache.mode == Mode::Serve,
+        level: config.freshness.level,
+        max_lag: config.freshness.max_lag.0,
+        memory: config.cache.memory.0,
+        max_result: config.cache.max_result.0,
+        ttl: config.cache.ttl.0,
+        ttl_jitter: config.cache.ttl_jitter.0,
+        max_inflight_fills: config.origin.max_inflight_fills.0,
+        workers: 0,
+    }
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on these signals no longer end the process by themselves.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
