@@ -1,0 +1,141 @@
+//! An entry is a fact with a position; here is when it may be given to whom.
+
+use std::time::Duration;
+
+use crate::fence::{Fence, FillPoint};
+use crate::{Moment, TagSet};
+
+/// A value found.
+///
+/// `value` includes every commit at or before `as_of`; it stays true until a later one touches one of `tags`, or the
+/// epoch ends.
+#[derive(Debug)]
+pub struct Entry<V> {
+    /// The value.
+    pub value: V,
+    /// When it was stored.
+    pub stored: Moment,
+    /// What it cost to load.
+    pub cost: Duration,
+    pub(crate) point: FillPoint,
+    pub(crate) tags: TagSet,
+    pub(crate) expires: Moment,
+    /// Of key and value together, in bytes, taken once: the cache relies on its not changing.
+    pub(crate) weight: u64,
+}
+
+/// What a reader is entitled to.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader {
+    /// The present.
+    pub now: Moment,
+    /// Writes marked on a tag (or on everything) later than `covered` make the lookup miss.
+    pub heed_marks: bool,
+    /// `covered` must have reached this moment.
+    pub covered_past: Moment,
+}
+
+/// Why a lookup found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Miss {
+    /// Never seen, or evicted.
+    Absent,
+    /// Its time to live is over.
+    Expired,
+    /// A commit touched one of its tags, or the epoch is another.
+    Invalid,
+    /// A write that this reader is entitled to see is still on its way.
+    WriteInFlight,
+    /// The lease has run out.
+    NoLease,
+    /// The answer was too large a short while ago.
+    TooLarge,
+}
+
+impl Miss {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Absent, Self::Expired, Self::Invalid, Self::WriteInFlight, Self::NoLease, Self::TooLarge];
+
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Expired => "expired",
+            Self::Invalid => "invalid",
+            Self::WriteInFlight => "write_in_flight",
+            Self::NoLease => "no_lease",
+            Self::TooLarge => "too_large",
+        }
+    }
+
+    /// Whether the entry can never be given to anybody again.
+    pub(crate) const fn is_for_good(self) -> bool {
+        matches!(self, Self::Expired | Self::Invalid)
+    }
+}
+
+/// Why an answer was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Discard {
+    /// A commit touched one of its tags while it was on its way.
+    Changed,
+    /// The epoch changed while it was on its way.
+    Epoch,
+    /// Larger than allowed.
+    TooLarge,
+    /// The loader failed, was cancelled, or said not to keep it.
+    Abandoned,
+}
+
+impl Discard {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Changed, Self::Epoch, Self::TooLarge, Self::Abandoned];
+
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Epoch => "epoch",
+            Self::TooLarge => "too_large",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl<V> Entry<V> {
+    /// Whether this reader may have it now. The order of the *loads* (coverage, tags, epoch, marks) is argued in
+    /// [`crate::fence`]; the order of the *verdicts* puts what is final before what may pass.
+    pub(crate) fn judge(&self, fence: &Fence, reader: &Reader) -> Result<(), Miss> {
+        if reader.now >= self.expires {
+            return Err(Miss::Expired);
+        }
+        let covered = fence.covered();
+        if self.is_true(fence).is_err() {
+            return Err(Miss::Invalid);
+        }
+        if !fence.lease_holds_with(covered, reader.now) {
+            return Err(Miss::NoLease);
+        }
+        if covered < reader.covered_past || (reader.heed_marks && self.last_mark(fence) > covered) {
+            return Err(Miss::WriteInFlight);
+        }
+        Ok(())
+    }
+
+    /// As far as the feed has come, nothing has happened that makes the entry untrue. Tags before the epoch: what is
+    /// seen of the tags is then at least as old as the epoch they are judged by.
+    pub(crate) fn is_true(&self, fence: &Fence) -> Result<(), Discard> {
+        if self.tags.iter().any(|tag| tag.last_change() > self.point.as_of) {
+            return Err(Discard::Changed);
+        }
+        if fence.epoch() != self.point.epoch {
+            return Err(Discard::Epoch);
+        }
+        Ok(())
+    }
+
+    fn last_mark(&self, fence: &Fence) -> Moment {
+        self.tags.iter().map(|tag| tag.marked()).fold(fence.all_marked(), Moment::max)
+    }
+}

@@ -1,0 +1,5 @@
+//! The cache module seen from outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod rules;
+mod support;
