@@ -15,17 +15,18 @@
 //! 1. *`covered` before the tags.* If the reader sees a coverage that includes a commit, it sees the commit's touches.
 //!    The other way round, it could see a tag as it was, then a coverage that the touch had meanwhile helped to prove.
 //! 2. *`covered` before `epoch`.* A coverage proven after a break in continuity comes with the new epoch.
-//! 3. *`covered` before the marks*, once, as one number for all comparisons: marks and coverage only grow, so a
+//! 3. *The tags before `epoch`.* A reader that sees a last change taken back by `Tags::restart` sees the new epoch.
+//! 4. *`covered` before the marks*, once, as one number for all comparisons: marks and coverage only grow, so a
 //!    coverage read early can only cause a miss too many. That the reader sees the marks of writes acknowledged before
 //!    it began follows from their being set before the client is told.
 //!
 //! A filler ([`Fence::fill_point`], before its query is sent) loads `epoch`, then `visible`, then `floor`:
-//! 4. *`epoch` before `visible`.* If it has the new epoch, it has a `visible` of the new life or 0, never a (higher)
+//! 5. *`epoch` before `visible`.* If it has the new epoch, it has a `visible` of the new life or 0, never a (higher)
 //!    position of the old one that no change of the new life would ever exceed. If it has the old epoch with whatever
 //!    position, its entry is dead: whoever gets that entry sees, through the filler, the epoch that came before that
 //!    position.
-//! 5. *`epoch` before `floor`.* With the new epoch comes its floor.
-//! 6. A change between the fill point and the insertion raises a tag above `as_of`, a new epoch differs from the
+//! 6. *`epoch` before `floor`.* With the new epoch comes its floor.
+//! 7. A change between the fill point and the insertion raises a tag above `as_of`, a new epoch differs from the
 //!    fill's; both are looked at in every lookup. So nothing has to be atomic with the insertion, and a check there
 //!    only saves memory.
 
@@ -120,7 +121,8 @@ impl Fence {
     ///
     /// `restart`: positions may restart (another life of the origin), so `applied` and `visible` go back to 0, and so
     /// does `covered`: what was proven of the old life says nothing about the new one, so there is no lease until it
-    /// is proven again. Without `restart`, coverage stays: what was folded in remains folded in.
+    /// is proven again; [`crate::Tags::restart`] does this and takes the tags back as well. Without `restart`, coverage
+    /// stays: what was folded in remains so.
     ///
     /// If the meaning of statements has changed, publish what answers are judged by (the catalog) *before* this call,
     /// and advance coverage past the change only after it.
@@ -131,7 +133,7 @@ impl Fence {
             self.visible.store(0, Ordering::Release);
         }
         self.floor.store(floor, Ordering::Release);
-        // Last: see 4 and 5 in the module's comment.
+        // Last: see 5 and 6 in the module's comment.
         self.epoch.fetch_add(1, Ordering::Release).wrapping_add(1)
     }
 
@@ -226,7 +228,7 @@ impl Fence {
         Moment(self.mark_all.load(Ordering::Acquire))
     }
 
-    /// Where a fill that starts now would stand; `None` while what it brings could not be trusted. See 4 and 5 in the
+    /// Where a fill that starts now would stand; `None` while what it brings could not be trusted. See 5 and 6 in the
     /// module's comment for the order.
     pub(crate) fn fill_point(&self) -> Option<FillPoint> {
         let epoch = self.epoch();

@@ -1,6 +1,6 @@
 //! What answers depend on, and when it last changed.
 //!
-//! A [`Tag`] is two numbers that only grow: the position of the last commit that touched it (written by the feed)
+//! A [`Tag`] is two numbers that only grow (within one life of the change log, see [`Tags::restart`]): the position of the last commit that touched it (written by the feed)
 //! and the moment of the last acknowledged write that may have touched it (written by the client path). To
 //! invalidate is to raise one of them; entries are never searched for.
 //!
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use crate::Moment;
+use crate::{Fence, Moment};
 
 /// What an answer depends on.
 #[derive(Debug, Default)]
@@ -68,6 +68,21 @@ impl Tags {
     /// memory.
     pub fn find(&self, key: &str) -> Option<Arc<Tag>> {
         self.by_key.read().get(key).map(Arc::clone)
+    }
+
+    /// Begins an epoch in which positions start again, perhaps lower ([`Fence::begin_epoch`] with `restart`), and takes
+    /// every tag's last change back to 0; otherwise what once changed at a high position could not be cached until the
+    /// new life had come as far. To be called by the feed, before it folds in anything of the new life.
+    ///
+    /// A reader that sees a last change taken back sees the new epoch, too, as it loads that later; and no fill of the
+    /// new epoch has a fill point before the feed has set `visible`, which is after this.
+    pub fn restart(&self, fence: &Fence, floor: u64) -> u64 {
+        let by_key = self.by_key.write();
+        let epoch = fence.begin_epoch(floor, true);
+        for tag in by_key.values() {
+            tag.last_change.store(0, Ordering::Release);
+        }
+        epoch
     }
 
     /// How many there are.

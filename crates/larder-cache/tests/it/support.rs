@@ -23,12 +23,15 @@ impl Weigh for Item {
     }
 }
 
+/// What the tests look into.
+pub(crate) type Cache = Arc<Store<Item>>;
+
 pub(crate) const fn small(value: u64) -> Item {
     Item { value, bytes: 8 }
 }
 
 /// A fence that has proven everything up to position 100, a moment ago, and a store with room.
-pub(crate) fn proven() -> Arc<Store<Item>> {
+pub(crate) fn proven() -> Cache {
     let fence = Arc::new(Fence::new(Duration::from_secs(1)));
     fence.set_applied(100);
     fence.set_visible(100);
@@ -41,7 +44,7 @@ pub(crate) fn reader(store: &Store<Item>) -> Reader {
     Reader { now: store.fence().covered(), heed_marks: true, covered_past: Moment::NEVER }
 }
 
-pub(crate) fn lead(store: &Arc<Store<Item>>, key: &[u8]) -> FillGuard<Item> {
+pub(crate) fn lead(store: &Cache, key: &[u8]) -> FillGuard<Item> {
     match store.join(key) {
         Flight::Lead(guard) => guard,
         other => panic!("not the leader: {other:?}"),
@@ -52,12 +55,7 @@ pub(crate) fn tags(of: &[&Arc<Tag>]) -> TagSet {
     of.iter().map(|tag| Arc::clone(tag)).collect()
 }
 
-pub(crate) fn fill(
-    store: &Arc<Store<Item>>,
-    key: &[u8],
-    value: u64,
-    of: &[&Arc<Tag>],
-) -> Result<(), Discard> {
+pub(crate) fn fill(store: &Cache, key: &[u8], value: u64, of: &[&Arc<Tag>]) -> Result<(), Discard> {
     lead(store, key).store(small(value), tags(of), LONG, Duration::ZERO)
 }
 
