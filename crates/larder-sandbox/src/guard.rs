@@ -40,8 +40,10 @@ const POLL: Duration = Duration::from_millis(3);
 
 /// A server process and its watcher.
 #[derive(Debug)]
-pub(crate) struct Guarded {
+pub struct Guarded {
     server: Option<Child>,
+    /// How the last server process ended.
+    status: Option<ExitStatus>,
     watcher: Child,
     /// Dropped first of all when we end: that is what the watcher waits for.
     line: Option<ChildStdin>,
@@ -51,8 +53,11 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Starts the watcher of a folder; the server comes with [`Guarded::start`].
-    pub(crate) fn new(owner: Owner, folder: &Path, log: PathBuf) -> Result<Self> {
+    /// Starts the watcher of a folder, under the account of the server that comes with [`Guarded::start`].
+    ///
+    /// # Errors
+    /// There is no `/bin/sh`.
+    pub fn new(owner: Owner, folder: &Path, log: PathBuf) -> Result<Self> {
         let mut watcher = owner
             .command(Path::new("/bin/sh"))
             .args(["-c", WATCHER, "larder-watcher"])
@@ -64,11 +69,14 @@ impl Guarded {
             .spawn()
             .context(|| "cannot run /bin/sh".to_owned())?;
         let line = watcher.stdin.take();
-        Ok(Self { server: None, watcher, line, log, stopped: vec![] })
+        Ok(Self { server: None, status: None, watcher, line, log, stopped: vec![] })
     }
 
-    /// Starts the server; what it prints is added to the log.
-    pub(crate) fn start(&mut self, command: &mut Command) -> Result<()> {
+    /// Starts the server; what it prints is added to the log. Make the command with [`Owner::command`].
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn start(&mut self, command: &mut Command) -> Result<()> {
         let log = || File::options().create(true).append(true).open(&self.log);
         let (out, err) = log()
             .and_then(|out| Ok((out, log()?)))
@@ -81,30 +89,32 @@ impl Guarded {
             .context(|| format!("cannot run {}", command.get_program().display()))?;
         self.tell_watcher(Some(server.id()));
         self.server = Some(server);
+        self.status = None;
         Ok(())
     }
 
     /// The process number of the server, while it runs.
-    pub(crate) fn pid(&self) -> Option<Pid> {
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
         let server = self.server.as_ref()?;
         Pid::from_raw(i32::try_from(server.id()).ok()?)
     }
 
-    /// The exit status, if the server has ended.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self.server.as_mut()?.try_wait().ok().flatten()?;
-        self.server = None;
-        self.tell_watcher(None);
-        Some(status)
+    /// The exit status, once the server has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if let Some(server) = &mut self.server {
+            self.status = Some(server.try_wait().ok().flatten()?);
+            self.server = None;
+            self.tell_watcher(None);
+        }
+        self.status
     }
 
-    /// Waits until `ready` says so; an end of the server is an error.
-    pub(crate) fn wait_until(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        mut ready: impl FnMut() -> bool,
-    ) -> Result<()> {
+    /// Waits until `ready` says so.
+    ///
+    /// # Errors
+    /// The server has ended, or is not ready in time.
+    pub fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;
         while !ready() {
             if let Some(status) = self.ended() {
@@ -123,7 +133,10 @@ impl Guarded {
     }
 
     /// Sends a signal to a process of the server.
-    pub(crate) fn signal(&mut self, pid: Pid, signal: Signal) -> Result<()> {
+    ///
+    /// # Errors
+    /// No such process.
+    pub fn signal(&mut self, pid: Pid, signal: Signal) -> Result<()> {
         kill_process(pid, signal)
             .context(|| format!("cannot send {signal:?} to process {}", pid.as_raw_nonzero()))?;
         self.stopped.retain(|p| *p != pid);
@@ -134,7 +147,10 @@ impl Guarded {
     }
 
     /// Ends the server: sends the signals in turn, each with its time to work, then SIGKILL.
-    pub(crate) fn stop(&mut self, signals: &[(Signal, Duration)]) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop(&mut self, signals: &[(Signal, Duration)]) -> Result<()> {
         for pid in std::mem::take(&mut self.stopped) {
             let _ = kill_process(pid, Signal::CONT); // it may be gone by now
         }
@@ -149,7 +165,7 @@ impl Guarded {
     }
 
     /// Waits for the server to end; false if it has not.
-    pub(crate) fn wait_ended(&mut self, limit: Duration) -> bool {
+    pub fn wait_ended(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.server.is_some() && self.ended().is_none() {
             if Instant::now() >= deadline {
@@ -161,7 +177,8 @@ impl Guarded {
     }
 
     /// The last 4 KB of the log.
-    pub(crate) fn log_tail(&self) -> String {
+    #[must_use]
+    pub fn log_tail(&self) -> String {
         const BYTES: usize = 4096;
         let log = std::fs::read(&self.log).unwrap_or_default();
         let tail = log.get(log.len().saturating_sub(BYTES)..).unwrap_or_default();

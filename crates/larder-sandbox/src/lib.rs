@@ -12,9 +12,9 @@
 //! * [`mod@locate`] finds the programs: those of the distribution, or a wheel that `scripts/fetch-servers` left
 //!   in the [cache folder](cache_dir) and that is unpacked there once;
 //! * `template` runs `initdb` once for each set of programs; each cluster is a copy of that template;
-//! * `owner` picks the account the server runs as (PostgreSQL refuses to run as root);
+//! * [`Owner`] picks the account the server runs as (PostgreSQL refuses to run as root);
 //! * `rundir` makes the server's own folder and sweeps those which dead owners left behind;
-//! * `guard` starts the server, and beside it a watcher that stops it and removes its folder if this process
+//! * [`Guarded`] starts the server, and beside it a watcher that stops it and removes its folder if this process
 //!   dies without doing so.
 
 mod cache;
@@ -29,6 +29,8 @@ mod valkey;
 
 pub use cache::cache_dir;
 pub use error::{Error, Result};
+pub use guard::Guarded;
+pub use owner::Owner;
 pub use postgres::{Auth, Postgres, PostgresBuilder};
 pub use rustix::process::Signal;
 pub use valkey::{Valkey, ValkeyBuilder};

@@ -14,16 +14,23 @@ const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
 /// The account a server runs as.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner {
+pub struct Owner {
     /// `None`: run as ourselves.
     drop_to: Option<(u32, u32)>,
 }
 
 impl Owner {
-    /// Ourselves, unless we are root.
-    pub(crate) fn current() -> Self {
+    /// Our own account, whatever it is.
+    #[must_use]
+    pub fn ourselves() -> Self {
+        Self { drop_to: None }
+    }
+
+    /// Our own account, unless we are root: then one that servers accept.
+    #[must_use]
+    pub fn unprivileged() -> Self {
         if !rustix::process::geteuid().is_root() {
-            return Self { drop_to: None };
+            return Self::ourselves();
         }
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let known = UNPRIVILEGED.iter().find_map(|name| ids_of(&passwd, name));
@@ -32,13 +39,15 @@ impl Owner {
     }
 
     /// The user number of this account.
-    pub(crate) fn uid(self) -> u32 {
+    #[must_use]
+    pub fn uid(self) -> u32 {
         self.drop_to.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
     }
 
     /// A command that runs under this account and not in our process group, so that Ctrl-C reaches us alone
     /// and servers stop in our order.
-    pub(crate) fn command(self, program: &Path) -> Command {
+    #[must_use]
+    pub fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.process_group(0);
         if let Some((uid, gid)) = self.drop_to {
@@ -48,7 +57,10 @@ impl Owner {
     }
 
     /// Gives one file or folder to this account.
-    pub(crate) fn give(self, path: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// The operating system says no.
+    pub fn give(self, path: &Path) -> Result<()> {
         let Some((uid, gid)) = self.drop_to else { return Ok(()) };
         chown(path, Some(uid), Some(gid)).context(|| format!("cannot give {} to uid {uid}", path.display()))
     }

@@ -124,7 +124,7 @@ impl PostgresBuilder {
     /// No such PostgreSQL on this machine, or it does not start: the error says what, where and why.
     pub fn start(self) -> Result<Postgres> {
         let programs = locate::postgres(self.version)?;
-        let owner = Owner::current();
+        let owner = Owner::unprivileged();
         let template = template::data_directory(&programs, owner)?;
         let dir = RunDir::new("pg", owner)?;
         let data = dir.path().join("data");

@@ -42,7 +42,7 @@ impl ValkeyBuilder {
     /// No Valkey on this machine, or it does not start: the error says what, where and why.
     pub fn start(self) -> Result<Valkey> {
         let program = locate::valkey()?;
-        let owner = Owner::current();
+        let owner = Owner::unprivileged();
         let dir = RunDir::new("valkey", owner)?;
         let guarded = Guarded::new(owner, dir.path(), dir.path().join("log"))?;
         let mut valkey = Valkey { guarded, program, owner, settings: self.settings, port: 0, dir };
