@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::machine::Machine;
@@ -81,6 +81,9 @@ fn run(cli: &Cli) -> Result<()> {
     let mut cases = cases::all(cli.full);
     if let Some(text) = &cli.only {
         cases.retain(|case| case.name().contains(text.as_str()));
+    }
+    if cases.is_empty() {
+        bail!("no case has that in its name");
     }
     let larder = (!cli.without_larder).then_some(cli.larder.as_path());
     let sides = Sides::start(larder)?;

@@ -72,12 +72,16 @@ pub(crate) struct CaseResult {
 impl CaseResult {
     /// Median and spread of the ratio between two sides, taken within each round.
     pub(crate) fn ratio(&self, of: SideName, to: SideName) -> Option<Spread> {
-        let rounds = |name| self.sides.iter().find(|side| side.side == name).map(|side| &side.rounds);
+        let rounds = |name| self.side(name).map(|side| &side.rounds);
         Spread::of(rounds(of)?.iter().zip(rounds(to)?).map(|(of, to)| of / to))
     }
 
+    pub(crate) fn side(&self, name: SideName) -> Option<&SideResult> {
+        self.sides.iter().find(|side| side.side == name)
+    }
+
     pub(crate) fn hit_ratio(&self) -> Option<f64> {
-        self.sides.iter().find(|side| side.side == SideName::Larder)?.hit_ratio
+        self.side(SideName::Larder)?.hit_ratio
     }
 }
 
@@ -121,6 +125,7 @@ fn run(case: &Case, side: &Side, sides: &Sides, seconds: u32) -> Result<Sample> 
         protocol: case.protocol,
         clients: case.clients,
         seconds,
+        sampling: case.sampling(),
     }
     .run()
     .with_context(|| format!("{}, {}", case.name(), side.name.label()))?;

@@ -12,9 +12,6 @@ use crate::stats::percentile;
 /// Threads of pgbench itself (`-j`).
 const THREADS: u32 = 2;
 
-/// The share of transactions whose latency is logged: writing down each one would itself be measured.
-const SAMPLED: f64 = 0.1;
-
 /// Where and what to run.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
@@ -26,6 +23,8 @@ pub(crate) struct Run<'a> {
     pub(crate) protocol: Protocol,
     pub(crate) clients: u32,
     pub(crate) seconds: u32,
+    /// The share of transactions whose latency is logged.
+    pub(crate) sampling: f64,
 }
 
 /// What came out.
@@ -53,7 +52,7 @@ impl Run<'_> {
             .arg("-p")
             .arg(self.port.to_string())
             .args(["-c", &self.clients.to_string(), "-j", &THREADS.min(self.clients).to_string()])
-            .args(["-T", &self.seconds.to_string(), "--log", "--sampling-rate", &SAMPLED.to_string()])
+            .args(["-T", &self.seconds.to_string(), "--log", "--sampling-rate", &self.sampling.to_string()])
             .arg("--log-prefix")
             .arg(&logs)
             .arg("-f")
