@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, ConfigErrors, Given};
-use crate::{commands, serve};
+use crate::{commands, demo, serve};
 
 /// A transparent, provably fresh read cache for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -28,6 +29,18 @@ Start here:  larder demo
 enum Command {
     /// Run the cache (the default when an origin is configured)
     Serve,
+    /// A tour on a throw-away PostgreSQL: mixed load, live figures, every answer checked
+    Demo {
+        /// How long the load runs; 0: until Ctrl-C
+        #[arg(long, value_name = "TIME", default_value = "20s", value_parser = config::parse_duration)]
+        duration: Duration,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        /// Keep PostgreSQL and Larder running afterwards, until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
     /// Say what stands between Larder and fresh answers, with the SQL or setting that mends it
     Check {
         /// For programs
@@ -116,7 +129,7 @@ pub(crate) fn run() -> ExitCode {
         eprint!("{}", Cli::command().render_help());
         return ExitCode::from(2);
     };
-    match dispatch(command, &given) {
+    match dispatch(command, given) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("larder: {error:#}");
@@ -125,9 +138,13 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
-    let effective = config::load(given)?;
+fn dispatch(command: Command, given: Given) -> anyhow::Result<ExitCode> {
+    if let Command::Demo { duration, json, keep } = command {
+        return demo::run(given, demo::Options { duration, json, keep });
+    }
+    let effective = config::load(&given)?;
     match command {
+        Command::Demo { .. } => Ok(ExitCode::SUCCESS),
         Command::Serve => serve::run(&effective),
         Command::Check { json } => commands::check(&effective, json),
         Command::Setup { print, drop } => commands::setup(&effective, print, drop),

@@ -177,6 +177,13 @@ pub(crate) struct Effective {
     pub(crate) sources: Vec<Source>,
 }
 
+/// For a flag that is no setting; zero is allowed, with or without a unit.
+pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let zero = (text == "0").then_some(std::time::Duration::ZERO);
+    let parsed = zero.or_else(|| values::parse_span(text));
+    parsed.ok_or_else(|| "write a number and a unit, such as 20s or 5m".to_owned())
+}
+
 /// Whether something says what to serve: a file, or the origin by flag or environment.
 pub(crate) fn is_configured(given: &Given) -> bool {
     given.file_path().is_some()
