@@ -4,13 +4,48 @@
 //! Two stages, because their inputs change at different speeds. [`Parsed::parse`] looks at the text alone and is
 //! remembered for ever; [`Parsed::judge`] resolves names against one [`Catalog`] snapshot and one search path.
 
+//!
+//! Reading order: `parse` (text to statements) hands queries to `collect` (the walk over the tree, with
+//! `collect_from`, `expression`, `source` and `json` for its parts and `scope` for what a name can mean), which fills
+//! the `facts` that stage one keeps, and everything else to `utility`. Stage two is `judge`, with `types` for
+//! conversions and `functions` for the lists of built-ins. `lexer` serves `comments` and `hints`.
+
+mod collect;
+mod collect_from;
+mod comments;
+mod effect;
+mod expression;
+mod facts;
+pub mod functions;
+mod hints;
+mod json;
+mod judge;
+mod lexer;
+mod names;
+mod parse;
+mod relative;
+mod scope;
+mod source;
+mod types;
+mod utility;
+
 use std::time::Duration;
 
 use larder_core::{Bypass, Catalog};
 
+pub use crate::comments::strip_comments;
+pub use crate::relative::mentions_relative_time;
+
+use crate::facts::{Hints, Statement};
+use crate::judge::Judge;
+use crate::types::{TypeUse, Types};
+
 /// What stage one found in a text. Cheap to keep: it holds names, not the parse tree.
 #[derive(Debug)]
-pub struct Parsed {}
+pub struct Parsed {
+    statements: Vec<Statement>,
+    hints: Hints,
+}
 
 /// The outcome of stage two.
 #[derive(Debug, Clone)]
@@ -96,38 +131,75 @@ pub enum Footprint {
     Everything,
 }
 
-impl Effect {
-    /// Nothing is known: anything may be different.
-    pub fn unknown() -> Self {
-        Self { writes: Footprint::Everything, settings: true, catalog: true, temporary: true, lock: true }
-    }
-}
-
 impl Parsed {
     /// Stage one. Never fails and never panics: a text that the grammar refuses, or a longer one than is analysed,
     /// becomes a bypass with that reason and an unknown effect.
-    pub fn parse(_sql: &str) -> Self {
-        Self {}
+    pub fn parse(sql: &str) -> Self {
+        let (statements, hints) = parse::parse(sql);
+        Self { statements, hints }
     }
 
     /// Stage two. `path` is the effective search path, in order, `pg_catalog` included where the session has it.
-    pub fn judge(&self, _catalog: &Catalog, _path: &[String]) -> Judgement {
-        Judgement { kind: Kind::Other, verdict: Err(Bypass::NotASelect), effect: Effect::unknown() }
+    pub fn judge(&self, catalog: &Catalog, path: &[String]) -> Judgement {
+        let mut effect = Effect::default();
+        let mut verdict = Err(Bypass::Empty);
+        for statement in &self.statements {
+            let (found, changes) = judge_statement(statement, catalog, path);
+            effect.add(changes);
+            verdict = found;
+        }
+        if self.statements.len() > 1 {
+            verdict = Err(Bypass::MultiStatement);
+        }
+        if self.hints.bypass {
+            verdict = Err(Bypass::Hint);
+        }
+        let verdict = verdict.map(|relations| ReadPlan { relations, ttl: self.hints.ttl });
+        Judgement { kind: self.kind(), verdict, effect }
     }
 
     /// The kind alone, for the time when there is no catalog.
     pub fn kind(&self) -> Kind {
-        Kind::Other
+        match self.statements.as_slice() {
+            [] => Kind::Empty,
+            [statement] => statement.kind.clone(),
+            _ => Kind::Other,
+        }
     }
 }
 
-/// The text with every comment replaced by one space (a line comment by a newline): what goes into the key.
-pub fn strip_comments(sql: &str) -> std::borrow::Cow<'_, str> {
-    sql.into()
+/// Why a parameter of this type (by OID, as Parse names it) makes a statement uncacheable; `None` if it does not.
+///
+/// The values themselves are checked with [`mentions_relative_time`]. Type 0 stands for "not specified".
+pub fn refused_parameter_type(catalog: &Catalog, oid: u32) -> Option<Bypass> {
+    match (Types { catalog, path: &[] }).numbered(oid) {
+        TypeUse::Refused { reason, .. } if oid != 0 => Some(reason),
+        _ => None,
+    }
 }
 
-/// Whether a parameter value contains `now`, `today`, `tomorrow` or `yesterday` in any case, anywhere: as input of a
-/// date or time type it would mean another instant each time.
-pub fn mentions_relative_time(_value: &[u8]) -> bool {
-    true
+fn judge_statement(
+    statement: &Statement,
+    catalog: &Catalog,
+    path: &[String],
+) -> (Result<Vec<u32>, Bypass>, Effect) {
+    let mut effect = statement.effect.clone();
+    if statement.creates {
+        effect.temporary |= path.first().is_some_and(|schema| schema.starts_with("pg_temp"));
+    }
+    let Some(query) = &statement.query else {
+        return (Err(statement.refusal.unwrap_or(Bypass::NotASelect)), effect);
+    };
+    let mut judge = Judge::new(catalog);
+    judge.query(query, path);
+    let mut changes = judge.effect;
+    if statement.plans_only && matches!(changes.writes, Footprint::Relations(_)) {
+        // Planning evaluates functions, but writes nothing itself.
+        changes.writes = Footprint::Nothing;
+    }
+    effect.add(changes);
+    match statement.refusal.or(judge.refusal) {
+        Some(reason) => (Err(reason), effect),
+        None => (Ok(judge.relations.into_iter().collect()), effect),
+    }
 }

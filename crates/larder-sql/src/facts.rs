@@ -1,0 +1,156 @@
+//! What stage one keeps of a statement: names, and where values that are converted to dates come from.
+//!
+//! A [`Query`] describes one SELECT, INSERT, UPDATE, DELETE or MERGE with everything nested in it, as flat sets of
+//! names. Scopes are already resolved: `relations` holds no name of a common table expression.
+//!
+//! `sources` is an arena of value origins. It answers one question of stage two: can this expression be text that
+//! PostgreSQL would read as a date at run time (and so could be 'now')? An element refers only to elements before
+//! it, so stage two classifies all of them in one pass.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use larder_core::Bypass;
+
+use crate::names::Name;
+use crate::{Effect, Kind};
+
+/// One statement of a text.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    /// What the client path has to know.
+    pub(crate) kind: Kind,
+    /// The reason given when the statement is no candidate for the cache; `None` for a SELECT.
+    pub(crate) refusal: Option<Bypass>,
+    /// What it may change whatever the catalog says.
+    pub(crate) effect: Effect,
+    /// It creates something that becomes temporary when the first schema of the path is a temporary one.
+    pub(crate) creates: bool,
+    /// It plans the query without running it (EXPLAIN).
+    pub(crate) plans_only: bool,
+    /// The query in it, which stage two judges.
+    pub(crate) query: Option<Box<Query>>,
+}
+
+/// Comments addressed to Larder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Hints {
+    /// `/* larder: bypass */`.
+    pub(crate) bypass: bool,
+    /// `/* larder: ttl=30s */`.
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// The names in one SELECT or data-modifying statement.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    /// Relations read, in order of appearance, with repetitions ([`Source::Column`] refers to positions).
+    pub(crate) relations: Vec<Name>,
+    /// Relations written.
+    pub(crate) targets: Vec<Name>,
+    /// Functions called.
+    pub(crate) calls: HashSet<Call>,
+    /// Operators applied.
+    pub(crate) operators: HashSet<Name>,
+    /// Explicit conversions.
+    pub(crate) casts: HashSet<Cast>,
+    /// `a.b` references that could be the call `b(a)`.
+    pub(crate) fields: HashSet<Field>,
+    /// Where values come from.
+    pub(crate) sources: Vec<Source>,
+    /// The first reason found in the text alone.
+    pub(crate) refusal: Option<Bypass>,
+    /// It holds a construct that was not understood, so its effect is not known either.
+    pub(crate) opaque: bool,
+    /// It locks rows.
+    pub(crate) locks: bool,
+    /// The oldest server (as `server_version_num`) whose grammar reads the statement as ours does.
+    pub(crate) min_version: u32,
+}
+
+/// A function call.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Call {
+    /// Name of the function.
+    pub(crate) name: Name,
+    /// Number of arguments given.
+    pub(crate) args: usize,
+    /// The last argument, where stage two needs to know what it is: a one-argument call can be a conversion in
+    /// function notation, and `AT TIME ZONE` reads the clock for some types.
+    pub(crate) subject: Option<SourceId>,
+}
+
+/// An explicit conversion.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Cast {
+    /// Type converted to; for an array its element type.
+    pub(crate) target: Name,
+    /// Value converted.
+    pub(crate) source: SourceId,
+}
+
+/// A qualified column reference.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Field {
+    /// Its last part.
+    pub(crate) name: Box<str>,
+    /// Positions in `relations` of which every one must have a column of that name for the reference to be a
+    /// column for certain; `None` if it cannot be proven.
+    pub(crate) proof: Option<Vec<usize>>,
+}
+
+/// Position in [`Query::sources`].
+pub(crate) type SourceId = usize;
+
+/// Where a value comes from.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Source {
+    /// Something whose type stays unknown.
+    Opaque,
+    /// A constant; strings among them do not mention relative times.
+    Literal,
+    /// `$1`; its value is checked when it arrives.
+    Parameter,
+    /// A column: of any of these relations that has it, or any of these outputs of subqueries.
+    Column { name: Box<str>, relations: Vec<usize>, outputs: Vec<SourceId> },
+    /// A function's result, with the arguments.
+    Call { name: Name, args: Vec<SourceId> },
+    /// A conversion's result; the element type for an array.
+    Cast(Name),
+    /// `+`, `-`, `*` or `/`.
+    Arithmetic(SourceId, SourceId),
+    /// One of several: CASE, COALESCE, VALUES, UNION, array elements.
+    Any(Vec<SourceId>),
+}
+
+impl Query {
+    /// Remembers the first reason.
+    pub(crate) fn refuse(&mut self, reason: Bypass) {
+        self.refusal.get_or_insert(reason);
+    }
+
+    /// A construct outside the list of understood ones.
+    pub(crate) fn give_up(&mut self) {
+        self.refuse(Bypass::UnsupportedSyntax);
+        self.opaque = true;
+    }
+
+    /// Whether there is nothing in it that an implicit conversion could apply to.
+    pub(crate) fn coerces_nothing(&self) -> bool {
+        self.relations.is_empty()
+            && self.calls.is_empty()
+            && self.operators.is_empty()
+            && self.casts.is_empty()
+    }
+
+    /// The statement reads the same only from this server version on.
+    pub(crate) fn needs_version(&mut self, version: u32) {
+        self.min_version = self.min_version.max(version);
+    }
+
+    /// Adds to the arena.
+    pub(crate) fn add_source(&mut self, source: Source) -> SourceId {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+}

@@ -1,0 +1,309 @@
+//! Stage two: what a query means in one catalog, for one search path.
+//!
+//! One pass over the names answers both questions: may the answer be cached (the first reason against it wins), and
+//! what may the statement change. Everything that is not known to be harmless counts as the worst.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use larder_core::Bypass;
+use larder_core::catalog::{Catalog, FunctionGroup, Persistence, Relation, RelationKind, Volatility};
+
+use crate::facts::{Call, Cast, Field, Query};
+use crate::functions::{
+    IMMUTABLE_REFUSED, STABLE_HARMFUL, SUBJECT_IS_TIMESTAMP, TAKES_ANY_ROW, VOLATILE_HARMLESS,
+    VOLATILE_LOCKING, VOLATILE_SETTING, stable_allowed,
+};
+use crate::names::Name;
+use crate::types::{TypeUse, Types, Value};
+use crate::{Effect, Footprint, Kind, parse};
+
+/// How many views may stand on each other.
+const MAX_VIEW_DEPTH: usize = 16;
+
+/// The state of one judgement, views included.
+pub(crate) struct Judge<'a> {
+    catalog: &'a Catalog,
+    /// Relations that the answer depends on.
+    pub(crate) relations: BTreeSet<u32>,
+    /// Views seen, so that each is expanded once.
+    views: HashSet<u32>,
+    /// The first reason against caching.
+    pub(crate) refusal: Option<Bypass>,
+    /// What it may change.
+    pub(crate) effect: Effect,
+}
+
+/// One query with the path that its names are resolved along.
+struct Scope<'a> {
+    query: &'a Query,
+    types: Types<'a>,
+    values: Vec<Value>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            relations: BTreeSet::new(),
+            views: HashSet::new(),
+            refusal: None,
+            effect: Effect::default(),
+        }
+    }
+
+    /// Judges a query and everything that it refers to.
+    pub(crate) fn query(&mut self, query: &Query, path: &[String]) {
+        self.query_within(query, path, MAX_VIEW_DEPTH);
+    }
+
+    fn query_within(&mut self, query: &Query, path: &[String], depth: usize) {
+        if let Some(reason) = query.refusal {
+            self.refuse(reason);
+        }
+        if query.opaque || query.min_version > self.catalog.server_version {
+            self.danger(Bypass::UnsupportedSyntax);
+        }
+        self.effect.lock |= query.locks;
+        let types = Types { catalog: self.catalog, path };
+        let scope = Scope { query, types, values: types.values(&query.sources, &query.relations) };
+        if self.catalog.has_user_casts && !query.coerces_nothing() {
+            // Which values an implicit conversion applies to is not known.
+            self.danger(Bypass::UserFunction);
+        }
+        for relation in &query.relations {
+            self.relation(relation, path, depth);
+        }
+        query.calls.iter().for_each(|call| self.call(&scope, call));
+        query.operators.iter().for_each(|operator| self.operator(operator, path));
+        query.casts.iter().for_each(|cast| self.cast(&scope, cast));
+        query.fields.iter().for_each(|field| self.field(&scope, field));
+        query.targets.iter().for_each(|target| self.target(target, path));
+    }
+
+    fn refuse(&mut self, reason: Bypass) {
+        self.refusal.get_or_insert(reason);
+    }
+
+    /// A reason against caching that also means that anything may run.
+    fn danger(&mut self, reason: Bypass) {
+        self.refuse(reason);
+        self.effect = Effect::unknown();
+    }
+
+    fn relation(&mut self, name: &Name, path: &[String], depth: usize) {
+        if name.schema().is_some_and(|schema| schema.starts_with("pg_temp")) {
+            self.danger(Bypass::TemporaryTable);
+            return;
+        }
+        let found = self.catalog.resolve(name.schema(), &name.name, path).cloned();
+        match found.filter(|_| name.is_in(&self.catalog.database)) {
+            Some(relation) if relation.kind == RelationKind::View => self.view(&relation, depth),
+            Some(relation) => {
+                self.base(&relation);
+                for descendant in &relation.descendants {
+                    match self.catalog.relations.get(descendant).cloned() {
+                        Some(descendant) => self.base(&descendant),
+                        None => self.refuse(Bypass::UnknownRelation),
+                    }
+                }
+            }
+            // It may be a view that calls anything.
+            None => self.danger(Bypass::UnknownRelation),
+        }
+    }
+
+    fn base(&mut self, relation: &Arc<Relation>) {
+        if let Some(reason) = refused_relation(relation) {
+            self.refuse(reason);
+        }
+        if relation.row_security {
+            // Policies call functions that this pass does not see.
+            self.danger(Bypass::RowSecurity);
+        }
+        let types = Types { catalog: self.catalog, path: &[] };
+        let clock = TypeUse::Refused { reason: Bypass::Clock, runs_code: false };
+        if relation.columns.iter().any(|column| types.numbered(column.type_oid) == clock) {
+            // Compared with a time of day, a time with time zone reads the current date.
+            self.refuse(Bypass::Clock);
+        }
+        self.relations.insert(relation.oid);
+    }
+
+    fn view(&mut self, view: &Relation, depth: usize) {
+        if view.is_system {
+            self.refuse(Bypass::SystemCatalog);
+            return;
+        }
+        if view.has_rules {
+            self.refuse(Bypass::Rule);
+        }
+        if !self.views.insert(view.oid) {
+            return;
+        }
+        let parsed = view.view_query.as_deref().map(|text| parse::parse(text).0);
+        let query = parsed.as_deref().and_then(|statements| match statements {
+            [statement] if statement.kind == Kind::Select => statement.query.as_deref(),
+            _ => None,
+        });
+        match (query, depth.checked_sub(1)) {
+            // A stored view names everything but pg_catalog in full.
+            (Some(query), Some(depth)) => self.query_within(query, &["pg_catalog".to_owned()], depth),
+            _ => self.danger(Bypass::OpaqueView),
+        }
+    }
+
+    fn call(&mut self, scope: &Scope<'_>, call: &Call) {
+        let Types { catalog, path } = scope.types;
+        let name = &call.name;
+        let mut groups = catalog.functions(name.schema(), &name.name, path).peekable();
+        let value = call.subject.and_then(|subject| scope.values.get(subject).copied());
+        // date(x) is the conversion if there is no such function for the type of x.
+        let conversion = call.args == 1 && scope.types.find(name).is_some();
+        if conversion && let Some(value) = value {
+            self.conversion(scope.types.named(name), value);
+        }
+        if !name.is_in(&catalog.database) || (groups.peek().is_none() && !conversion) {
+            self.danger(Bypass::UnknownFunction);
+        }
+        for group in groups {
+            self.group(group, &name.name, call.args);
+        }
+        let reads_clock = SUBJECT_IS_TIMESTAMP.contains(&&*name.name);
+        if reads_clock && !value.is_some_and(|value| value.timestamp) {
+            self.refuse(Bypass::Clock);
+        }
+    }
+
+    fn group(&mut self, group: &FunctionGroup, name: &str, args: usize) {
+        match group.volatility {
+            _ if group.extension_c => match group.volatility {
+                Volatility::Immutable => {}
+                Volatility::Stable => self.danger(Bypass::StableFunction),
+                Volatility::Volatile => self.danger(Bypass::VolatileFunction),
+            },
+            _ if !group.built_in => self.danger(Bypass::UserFunction),
+            Volatility::Immutable if !IMMUTABLE_REFUSED.contains(&name) => {}
+            Volatility::Immutable => self.refuse(Bypass::StableFunction),
+            Volatility::Stable if STABLE_HARMFUL.contains(&name) => self.danger(Bypass::StableFunction),
+            Volatility::Stable if stable_allowed(name, args) => {}
+            Volatility::Stable => self.refuse(Bypass::StableFunction),
+            Volatility::Volatile => self.volatile(name),
+        }
+    }
+
+    fn volatile(&mut self, name: &str) {
+        self.refuse(Bypass::VolatileFunction);
+        if VOLATILE_LOCKING.contains(&name) {
+            self.effect.lock = true;
+        } else if VOLATILE_SETTING.contains(&name) {
+            self.effect.settings = true;
+        } else if !VOLATILE_HARMLESS.contains(&name) {
+            self.danger(Bypass::VolatileFunction);
+        }
+    }
+
+    fn operator(&mut self, operator: &Name, path: &[String]) {
+        let Some(schemas) = self.catalog.user_operators.get(&*operator.name) else { return };
+        let found = match operator.schema() {
+            Some(schema) => schemas.contains(schema),
+            None => path.iter().any(|schema| schemas.contains(schema)),
+        };
+        if found {
+            self.danger(Bypass::UserFunction);
+        }
+    }
+
+    fn cast(&mut self, scope: &Scope<'_>, cast: &Cast) {
+        if let Some(value) = scope.values.get(cast.source) {
+            self.conversion(scope.types.named(&cast.target), *value);
+        }
+    }
+
+    fn conversion(&mut self, target: TypeUse, value: Value) {
+        match target {
+            TypeUse::Refused { reason, runs_code: true } => self.danger(reason),
+            TypeUse::Refused { reason, runs_code: false } => self.refuse(reason),
+            TypeUse::DateTime(_) if !value.safe => self.refuse(Bypass::ComputedDatetimeCast),
+            TypeUse::DateTime(_) | TypeUse::Plain(_) => {}
+        }
+    }
+
+    /// `a.b` is the call b(a) if `a` has no column `b`.
+    fn field(&mut self, scope: &Scope<'_>, field: &Field) {
+        let Types { catalog, path } = scope.types;
+        let mut groups = catalog.functions(None, &field.name, path).peekable();
+        if groups.peek().is_none() || proven(scope, field) {
+            return;
+        }
+        if !groups.all(|group| group.built_in) {
+            self.danger(Bypass::UserFunction);
+        } else if TAKES_ANY_ROW.contains(&&*field.name) {
+            self.refuse(Bypass::StableFunction);
+        }
+    }
+
+    /// The effect of writing to a relation.
+    fn target(&mut self, name: &Name, path: &[String]) {
+        let found = self.catalog.resolve(name.schema(), &name.name, path);
+        let Some(written) = found.and_then(|relation| plain_target(self.catalog, relation)) else {
+            // Triggers, rules and views run functions, which can do anything a session can.
+            self.effect.writes = Footprint::Everything;
+            self.effect.settings = true;
+            self.effect.temporary = true;
+            return;
+        };
+        self.effect.writes.add(Footprint::Relations(written));
+    }
+}
+
+/// Why a relation that is not a view cannot be read from the cache.
+fn refused_relation(relation: &Relation) -> Option<Bypass> {
+    if relation.is_system {
+        return Some(Bypass::SystemCatalog);
+    }
+    match relation.kind {
+        RelationKind::Table | RelationKind::PartitionedTable => {}
+        RelationKind::View => return Some(Bypass::OpaqueView),
+        RelationKind::MaterializedView => return Some(Bypass::MaterializedView),
+        RelationKind::ForeignTable => return Some(Bypass::ForeignTable),
+        RelationKind::Sequence => return Some(Bypass::Sequence),
+        RelationKind::Other => return Some(Bypass::UnsupportedSyntax),
+    }
+    match relation.persistence {
+        Persistence::Permanent => {}
+        Persistence::Unlogged => return Some(Bypass::UnloggedTable),
+        Persistence::Temporary => return Some(Bypass::TemporaryTable),
+    }
+    relation.has_rules.then_some(Bypass::Rule)
+}
+
+/// Everything that a write to the relation can touch, or `None` if that is not known.
+fn plain_target(catalog: &Catalog, relation: &Relation) -> Option<Vec<u32>> {
+    let family = relation.descendants.iter().chain(&relation.ancestors);
+    let mut written = vec![relation.oid];
+    for oid in family {
+        let member = catalog.relations.get(oid)?;
+        if !is_plain(member) {
+            return None;
+        }
+        written.push(*oid);
+    }
+    is_plain(relation).then_some(written)
+}
+
+fn is_plain(relation: &Relation) -> bool {
+    let table = matches!(relation.kind, RelationKind::Table | RelationKind::PartitionedTable);
+    table && !relation.is_system && !relation.writes_elsewhere && !relation.has_rules
+}
+
+/// Whether a qualified reference is a column for certain.
+fn proven(scope: &Scope<'_>, field: &Field) -> bool {
+    let Types { catalog, path } = scope.types;
+    let has_column = |position: &usize| {
+        let name = scope.query.relations.get(*position)?;
+        let relation = catalog.resolve(name.schema(), &name.name, path)?;
+        Some(relation.columns.iter().any(|column| column.name == *field.name))
+    };
+    field.proof.as_ref().is_some_and(|proof| proof.iter().all(|position| has_column(position) == Some(true)))
+}
