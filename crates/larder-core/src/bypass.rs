@@ -112,6 +112,8 @@ reasons! {
     PipelineBusy => "pipeline_busy",
     /// The shape of the exchange (partial fetch, portal reuse, Flush, ...) is not one that is answered from memory.
     ProtocolShape => "protocol_shape",
+    /// The origin has not prepared or described this statement yet since meaning last changed.
+    NotPrepared => "not_prepared",
     /// The parameters or the key are larger than Larder keeps.
     KeyTooLarge => "key_too_large",
 

@@ -1,4 +1,21 @@
-//! The client path. (Interface skeleton.)
+//! The client path: PostgreSQL clients in, answers out, from memory where that is provably right and from the origin
+//! everywhere else.
+//!
+//! Reading order: [`worker`](self) deals clients to cores, `startup` brings a session up, `session` is the state
+//! machine (`client` → `settle` → `local` or `forward`; `replies` on the way back), `plan`, `key` and `facts` are
+//! what a lookup is made of.
+
+mod collect;
+mod facts;
+mod key;
+mod metrics;
+mod pipe;
+mod plan;
+mod reply;
+mod server;
+mod session;
+mod startup;
+mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,24 +24,36 @@ use std::time::Duration;
 use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, Level};
 
+pub use server::{CountersSnapshot, Proxy};
+
 /// What the client path is told.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
 pub struct ProxyConfig {
+    /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Clients served at once; one more is refused as PostgreSQL would (53300).
     pub max_clients: usize,
+    /// Host name or address of the origin.
     pub origin_host: String,
+    /// Port of the origin.
     pub origin_port: u16,
+    /// Time to establish a connection to the origin.
     pub connect_timeout: Duration,
     /// `mode = "serve"`; false: plain proxy.
     pub serve: bool,
+    /// What readers are promised.
     pub level: Level,
+    /// Bound of the lease.
     pub max_lag: Duration,
-    /// Bytes of the in-memory tier, and of the largest answer kept.
+    /// Bytes of the in-memory tier.
     pub memory: usize,
+    /// Bytes of the largest answer kept.
     pub max_result: usize,
+    /// Time to live of an answer.
     pub ttl: Duration,
+    /// Share of the time to live by which it may be shortened, 0 to 1.
     pub ttl_jitter: f64,
+    /// Fills sent to the origin at once.
     pub max_inflight_fills: usize,
     /// Worker threads; 0 = one per core.
     pub workers: usize,
@@ -32,40 +61,11 @@ pub struct ProxyConfig {
 
 /// What the client path reads from (the feed writes it).
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
 pub struct Shared {
+    /// How far the feed has proven the present.
     pub fence: Arc<Fence>,
+    /// What answers depend on.
     pub tags: Arc<Tags>,
+    /// The newest catalog.
     pub catalog: Arc<CatalogCell>,
-}
-
-/// A running proxy: its worker threads and its listener.
-#[derive(Debug)]
-pub struct Proxy {}
-
-#[allow(missing_docs, clippy::unused_self, clippy::unused_async)]
-impl Proxy {
-    /// Binds and starts the worker threads; clients are served when it returns.
-    pub fn start(_config: ProxyConfig, _shared: Shared) -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-    pub fn local_addr(&self) -> SocketAddr {
-        ([127, 0, 0, 1], 0).into()
-    }
-    /// Clients connected now.
-    pub fn clients(&self) -> usize {
-        0
-    }
-    /// Whether the last attempt to reach the origin worked (true before the first one).
-    pub fn origin_reachable(&self) -> bool {
-        true
-    }
-    /// Entries and bytes of the in-memory tier.
-    pub fn tier(&self) -> (usize, usize) {
-        (0, 0)
-    }
-    /// Registers the client path's metrics.
-    pub fn register(&self, _registry: &mut prometheus_client::registry::Registry) {}
-    /// Stops accepting, lets transactions finish for at most `grace`, then closes what is left.
-    pub async fn drain(&self, _grace: Duration) {}
 }

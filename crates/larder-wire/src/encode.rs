@@ -17,6 +17,8 @@ pub const PARSE_COMPLETE: [u8; 5] = *b"1\0\0\0\x04";
 pub const BIND_COMPLETE: [u8; 5] = *b"2\0\0\0\x04";
 /// `CloseComplete`.
 pub const CLOSE_COMPLETE: [u8; 5] = *b"3\0\0\0\x04";
+/// `ParameterDescription` of a statement without parameters.
+pub const NO_PARAMETERS: [u8; 7] = *b"t\0\0\0\x06\0\0";
 /// `NoData`.
 pub const NO_DATA: [u8; 5] = *b"n\0\0\0\x04";
 
@@ -48,6 +50,16 @@ pub fn query(out: &mut BytesMut, sql: &str) {
     frame(out, b'Q', |out| cstr(out, sql.as_bytes()));
 }
 
+/// `Sync`.
+pub fn sync(out: &mut BytesMut) {
+    out.extend_from_slice(b"S\0\0\0\x04");
+}
+
+/// `Terminate`.
+pub fn terminate(out: &mut BytesMut) {
+    out.extend_from_slice(b"X\0\0\0\x04");
+}
+
 /// `Close` of a statement.
 pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
     frame(out, b'C', |out| {
@@ -75,11 +87,11 @@ pub fn error(out: &mut BytesMut, severity: Severity, sqlstate: &str, message: &s
     });
 }
 
-/// A result of one text column and one row, as the simple protocol sends it (without `ReadyForQuery`).
-pub fn text_row(out: &mut BytesMut, column: &str, value: &str, tag: &str) {
+/// `RowDescription` of one column of type text, in text format.
+pub fn text_column(out: &mut BytesMut, name: &str) {
     frame(out, b'T', |out| {
         out.put_i16(1);
-        cstr(out, column.as_bytes());
+        cstr(out, name.as_bytes());
         out.put_i32(0); // no table
         out.put_i16(0); // no column number
         out.put_i32(25); // text
@@ -87,6 +99,10 @@ pub fn text_row(out: &mut BytesMut, column: &str, value: &str, tag: &str) {
         out.put_i32(-1); // no modifier
         out.put_i16(0); // text format
     });
+}
+
+/// One `DataRow` of one text column, and `CommandComplete`.
+pub fn text_value(out: &mut BytesMut, value: &str, tag: &str) {
     frame(out, b'D', |out| {
         out.put_i16(1);
         out.put_i32(i32::try_from(value.len()).unwrap_or(i32::MAX));

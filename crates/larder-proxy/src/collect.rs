@@ -1,0 +1,143 @@
+//! The workers' counters, added up for the metrics endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_cache::{Discard, Miss, Store};
+use larder_core::Bypass;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use crate::metrics::{BOUNDS, Histogram, WorkerMetrics};
+use crate::reply::Answer;
+use crate::server::CountersSnapshot;
+
+/// Everything that the client path reports.
+#[derive(Debug)]
+pub(crate) struct ProxyCollector {
+    pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+    pub(crate) store: Arc<Store<Answer>>,
+}
+
+/// One latency histogram, added up.
+struct Added {
+    buckets: Vec<(f64, u64)>,
+    count: u64,
+    seconds: f64,
+}
+
+type Labels = [(&'static str, &'static str)];
+
+impl ProxyCollector {
+    pub(crate) fn counters(&self) -> CountersSnapshot {
+        CountersSnapshot {
+            hits: self.histogram(|worker| &worker.hit).count,
+            misses: self.histogram(|worker| &worker.miss).count,
+            coalesced: self.histogram(|worker| &worker.coalesced).count,
+            bypassed: self.histogram(|worker| &worker.bypass).count,
+            errors: self.sum(|worker| Some(&worker.errors)),
+        }
+    }
+
+    fn sum<'a>(&'a self, counter: impl Fn(&'a WorkerMetrics) -> Option<&'a AtomicU64>) -> u64 {
+        self.workers
+            .iter()
+            .filter_map(|worker| counter(worker))
+            .map(|value| value.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn histogram<'a>(&'a self, of: impl Fn(&'a WorkerMetrics) -> &'a Histogram) -> Added {
+        let bounds = BOUNDS.iter().copied().chain([f64::MAX]).enumerate();
+        let buckets: Vec<_> =
+            bounds.map(|(at, bound)| (bound, self.sum(|worker| of(worker).buckets.get(at)))).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let nanoseconds = self.sum(|worker| Some(&of(worker).nanoseconds));
+        Added { buckets, count, seconds: nanoseconds as f64 / 1e9 }
+    }
+
+    /// Outcome and tier of each histogram, in the order of the contract.
+    fn outcomes(&self) -> [([(&'static str, &'static str); 2], Added); 4] {
+        [
+            ([("outcome", "hit"), ("tier", "l1")], self.histogram(|worker| &worker.hit)),
+            ([("outcome", "coalesced"), ("tier", "l1")], self.histogram(|worker| &worker.coalesced)),
+            ([("outcome", "miss"), ("tier", "origin")], self.histogram(|worker| &worker.miss)),
+            ([("outcome", "bypass"), ("tier", "origin")], self.histogram(|worker| &worker.bypass)),
+        ]
+    }
+}
+
+impl Collector for ProxyCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let outcomes = self.outcomes();
+        let errors = self.sum(|worker| Some(&worker.errors));
+        let queries = outcomes.iter().map(|(labels, added)| (&labels[..], added.count));
+        let errors = [(&[("outcome", "error"), ("tier", "origin")][..], errors)];
+        counters(
+            &mut encoder,
+            "larder_queries",
+            "Statements by how they were answered",
+            queries.chain(errors),
+        )?;
+
+        let reasons = Bypass::ALL.iter().enumerate().map(|(at, why)| ([("reason", why.name())], at));
+        let reasons: Vec<_> =
+            reasons.map(|(label, at)| (label, self.sum(|worker| worker.reasons.get(at)))).collect();
+        let reasons = reasons.iter().map(|(label, count)| (&label[..], *count));
+        counters(&mut encoder, "larder_bypass", "Statements that were not cacheable, by reason", reasons)?;
+
+        let misses = Miss::ALL.iter().enumerate().map(|(at, why)| ([("reason", why.name())], at));
+        let misses: Vec<_> =
+            misses.map(|(label, at)| (label, self.sum(|worker| worker.misses.get(at)))).collect();
+        let misses = misses.iter().map(|(label, count)| (&label[..], *count));
+        counters(
+            &mut encoder,
+            "larder_miss",
+            "Cacheable statements answered by the origin, by reason",
+            misses,
+        )?;
+
+        let discards = Discard::ALL.iter().enumerate().map(|(at, why)| ([("reason", why.name())], at));
+        let discards: Vec<_> =
+            discards.map(|(label, at)| (label, self.sum(|worker| worker.discards.get(at)))).collect();
+        let discards = discards.iter().map(|(label, count)| (&label[..], *count));
+        counters(&mut encoder, "larder_fill_discarded", "Answers that were not kept, by reason", discards)?;
+
+        let help = "Seconds from the arrival of a statement to its answer";
+        let mut durations =
+            encoder.encode_descriptor("larder_query_duration_seconds", help, None, MetricType::Histogram)?;
+        for (labels, added) in &outcomes {
+            let mut family = durations.encode_family(labels)?;
+            family.encode_histogram::<NoLabelSet>(added.seconds, added.count, &added.buckets, None)?;
+        }
+
+        let saved = self.sum(|worker| Some(&worker.saved_nanoseconds)) as f64 / 1e9;
+        let help = "Seconds that hits would have cost the origin";
+        let mut saved_metric =
+            encoder.encode_descriptor("larder_origin_seconds_saved", help, None, MetricType::Counter)?;
+        saved_metric.encode_counter::<NoLabelSet, _, f64>(&saved, None)?;
+
+        let evicted = self.store.counters().evicted.load(Ordering::Relaxed);
+        counters(
+            &mut encoder,
+            "larder_evictions",
+            "Answers that made room for others",
+            [(&[("tier", "l1"), ("reason", "size")][..], evicted)],
+        )
+    }
+}
+
+/// One counter family. Label sets come as slices because their lengths differ.
+fn counters<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (&'a Labels, u64)>,
+) -> std::fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in values {
+        metric.encode_family(&labels.to_vec())?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Keys: everything that can change a byte of the answer, as bytes, compared in full.
+//!
+//! | part | what would leak without it |
+//! |---|---|
+//! | protocol | a client of the extended protocol would get a RowDescription it did not ask for |
+//! | facts id (see [`crate::facts`]) | another role's, database's or setting's answer |
+//! | statement text without comments | another statement's answer |
+//! | declared parameter types | `$1` as text and as integer mean different things |
+//! | parameter formats and values, result formats (`Bind` after its names) | another parameter's answer, or binary for text |
+//!
+//! The epoch is not in the key: it is part of the entry, so that an entry of an old epoch makes room when looked up.
+
+use crate::facts::Facts;
+
+/// Longest `Bind` that takes part, in bytes: beyond it the answer is hardly asked for again.
+pub(crate) const MAX_BIND: usize = 8 * 1024;
+
+/// Which protocol the answer is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Protocol {
+    Simple,
+    Extended,
+}
+
+/// The part of a key that belongs to the statement.
+pub(crate) fn prefix(protocol: Protocol, facts: &Facts, text: &str, types: &[u8]) -> Box<[u8]> {
+    let kind = match protocol {
+        Protocol::Simple => b's',
+        Protocol::Extended => b'x',
+    };
+    let length = (text.len() as u64).to_be_bytes();
+    [&[kind], &facts.id.to_be_bytes()[..], &length, text.as_bytes(), types].concat().into()
+}
+
+/// The key of one execution in the extended protocol: `bind` is the Bind message after its two names.
+pub(crate) fn extended(key: &mut Vec<u8>, prefix: &[u8], bind: &[u8]) {
+    key.clear();
+    key.extend_from_slice(prefix);
+    key.extend_from_slice(bind);
+}

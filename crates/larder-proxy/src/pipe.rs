@@ -1,0 +1,111 @@
+//! One socket with its two buffers. Nothing here knows what the bytes mean.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+/// Room made for one read, in bytes: several small frames, little enough for ten thousand idle clients.
+const READ_CHUNK: usize = 4 * 1024;
+/// Room made for one read while a lot is coming.
+const READ_CHUNK_BUSY: usize = 64 * 1024;
+/// An empty buffer larger than this is given back to the allocator.
+const KEEP: usize = 64 * 1024;
+
+/// A socket, what has been read from it and not yet consumed, and what is still to be written.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    stream: TcpStream,
+    /// Read, not consumed.
+    pub(crate) input: BytesMut,
+    /// To be written.
+    pub(crate) output: BytesMut,
+    /// The peer will send no more.
+    pub(crate) ended: bool,
+    chunk: usize,
+}
+
+impl Pipe {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        // Small frames must not wait for an acknowledgement (Nagle); a failure only costs latency.
+        let _ = stream.set_nodelay(true);
+        Self {
+            stream,
+            input: BytesMut::with_capacity(READ_CHUNK),
+            output: BytesMut::with_capacity(READ_CHUNK),
+            ended: false,
+            chunk: READ_CHUNK,
+        }
+    }
+
+    /// Reads once. Ready with `true` if bytes (or the end) arrived.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended {
+            return Poll::Pending;
+        }
+        if self.input.is_empty() && self.input.capacity() > KEEP {
+            self.input = BytesMut::with_capacity(self.chunk);
+        }
+        self.input.reserve(self.chunk);
+        let room = self.input.capacity() - self.input.len();
+        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input) {
+            Poll::Ready(Ok(0)) => {
+                self.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(count)) => {
+                self.chunk = if count == room { READ_CHUNK_BUSY } else { READ_CHUNK };
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes as much as the socket takes. `true` if anything was written.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut progress = false;
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.output.advance(count);
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(progress),
+            }
+        }
+        if progress && self.output.capacity() > KEEP {
+            self.output = BytesMut::with_capacity(READ_CHUNK);
+        } else if progress {
+            self.output.clear();
+        }
+        Ok(progress)
+    }
+
+    /// Moves everything read to `to`, uninterpreted.
+    pub(crate) fn relay_all(&mut self, to: &mut Self) {
+        if to.output.is_empty() {
+            std::mem::swap(&mut self.input, &mut to.output);
+        } else {
+            to.output.extend_from_slice(&self.input);
+        }
+        self.input.clear();
+    }
+
+    /// Moves `count` bytes from the front of what was read to `to`.
+    pub(crate) fn relay(&mut self, count: usize, to: &mut Self) {
+        if count >= self.input.len() {
+            return self.relay_all(to);
+        }
+        if let Some(bytes) = self.input.get(..count) {
+            to.output.extend_from_slice(bytes);
+        }
+        self.input.advance(count);
+    }
+}

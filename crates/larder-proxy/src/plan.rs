@@ -1,0 +1,186 @@
+//! Plans: what to do with a statement text, remembered per worker.
+//!
+//! A plan is made from the text, the declared parameter types and the session's facts, against one catalog, in one
+//! epoch. It dies with the epoch. Workers do not share plans, so looking one up takes no lock.
+
+use std::cell::RefCell;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use larder_cache::TagSet;
+use larder_core::{Bypass, Catalog, relation_tag};
+use larder_sql::{Effect, Footprint, Judgement, Kind, Parsed};
+
+use crate::Shared;
+use crate::facts::Facts;
+use crate::key;
+use crate::reply::Shape;
+
+/// Plans kept per worker; beyond it all are forgotten (they are cheap to make again).
+const MAX_PLANS: usize = 20_000;
+/// Bytes of statement text kept per worker in plans.
+const MAX_TEXT: usize = 64 << 20;
+
+/// What to do with a statement.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    /// How to answer it from memory, or why not.
+    pub(crate) read: Result<Read, Bypass>,
+    pub(crate) effect: PlannedEffect,
+    /// The epoch in which all this holds.
+    pub(crate) epoch: u64,
+    pub(crate) shape: RefCell<Shape>,
+}
+
+/// A statement whose answer may come from memory.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) tags: TagSet,
+    /// `/* larder: ttl=… */`.
+    pub(crate) ttl: Option<Duration>,
+    /// The whole key in the simple protocol; the beginning of it in the extended one.
+    pub(crate) simple_key: Box<[u8]>,
+    pub(crate) extended_key: Box<[u8]>,
+}
+
+/// What executing it may change, with relations resolved to tags.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedEffect {
+    pub(crate) writes: Writes,
+    pub(crate) settings: bool,
+    pub(crate) catalog: bool,
+    pub(crate) lock: bool,
+}
+
+/// Whose write marks to set when it is acknowledged.
+#[derive(Debug, Clone)]
+pub(crate) enum Writes {
+    Nothing,
+    Tags(TagSet),
+    Everything,
+}
+
+impl PlannedEffect {
+    pub(crate) fn unknown() -> Self {
+        Self { writes: Writes::Everything, settings: true, catalog: true, lock: true }
+    }
+
+    fn of(effect: &Effect, shared: &Shared) -> Self {
+        let writes = match &effect.writes {
+            Footprint::Nothing => Writes::Nothing,
+            Footprint::Relations(relations) => Writes::Tags(tags(relations, shared)),
+            Footprint::Everything => Writes::Everything,
+        };
+        // A session that made a temporary object learns of it by reading its facts again.
+        Self {
+            writes,
+            settings: effect.settings || effect.temporary,
+            catalog: effect.catalog,
+            lock: effect.lock,
+        }
+    }
+}
+
+fn tags(relations: &[u32], shared: &Shared) -> TagSet {
+    relations.iter().map(|oid| shared.tags.get(&relation_tag(*oid))).collect()
+}
+
+impl Plan {
+    /// A plan for a text that cannot be judged (no catalog, no facts, not UTF-8): relay it and expect anything.
+    pub(crate) fn opaque(kind: Kind, why: Bypass) -> Self {
+        Self { kind, read: Err(why), effect: PlannedEffect::unknown(), epoch: 0, shape: RefCell::default() }
+    }
+
+    fn judge(
+        text: &str,
+        types: &[u8],
+        facts: &Facts,
+        catalog: &Catalog,
+        epoch: u64,
+        shared: &Shared,
+    ) -> Self {
+        let Judgement { kind, verdict, effect } = Parsed::parse(text).judge(catalog, &facts.path);
+        let read = match verdict {
+            _ if facts.has_temporary => Err(verdict.err().unwrap_or(Bypass::TemporaryTable)),
+            Err(why) => Err(why),
+            Ok(plan) => {
+                let stripped = larder_sql::strip_comments(text);
+                Ok(Read {
+                    tags: tags(&plan.relations, shared),
+                    ttl: plan.ttl,
+                    simple_key: key::prefix(key::Protocol::Simple, facts, &stripped, types),
+                    extended_key: key::prefix(key::Protocol::Extended, facts, &stripped, types),
+                })
+            }
+        };
+        Self { kind, read, effect: PlannedEffect::of(&effect, shared), epoch, shape: RefCell::default() }
+    }
+}
+
+/// The plans of one worker.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    table: HashTable<Known>,
+    hasher: foldhash::quality::RandomState,
+    text: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    facts: u64,
+    types: Box<[u8]>,
+    text: Box<[u8]>,
+    plan: Rc<Plan>,
+}
+
+impl Plans {
+    pub(crate) fn new() -> Self {
+        Self { table: HashTable::new(), hasher: foldhash::quality::RandomState::default(), text: 0 }
+    }
+
+    /// The plan for a text, made if need be. `types` are the declared parameter types as they came in `Parse`.
+    pub(crate) fn get(&mut self, text: &[u8], types: &[u8], facts: &Arc<Facts>, shared: &Shared) -> Rc<Plan> {
+        // The epoch is read before the catalog: the feed publishes a catalog before it begins the epoch, so a plan
+        // of this epoch never rests on an older catalog.
+        let epoch = shared.fence.epoch();
+        let hash = self.hasher.hash_one((facts.id, types, text));
+        let same = |known: &Known| known.facts == facts.id && *known.text == *text && *known.types == *types;
+        if let Some(known) = self.table.find_mut(hash, same) {
+            if known.plan.epoch != epoch {
+                known.plan = Rc::new(make(text, types, facts, epoch, shared));
+            }
+            return Rc::clone(&known.plan);
+        }
+        let plan = Rc::new(make(text, types, facts, epoch, shared));
+        self.insert(
+            hash,
+            Known { facts: facts.id, types: types.into(), text: text.into(), plan: Rc::clone(&plan) },
+        );
+        plan
+    }
+
+    fn insert(&mut self, hash: u64, known: Known) {
+        if self.table.len() >= MAX_PLANS || self.text >= MAX_TEXT {
+            self.table.clear();
+            self.text = 0;
+        }
+        self.text += known.text.len();
+        let Self { table, hasher, .. } = self;
+        table.insert_unique(hash, known, |known| hasher.hash_one((known.facts, &*known.types, &*known.text)));
+    }
+}
+
+fn make(text: &[u8], types: &[u8], facts: &Facts, epoch: u64, shared: &Shared) -> Plan {
+    let Some(catalog) = shared.catalog.load_full() else {
+        return Plan::opaque(Kind::Other, Bypass::NoCatalog);
+    };
+    // In another encoding the same bytes can be other letters than in the catalog; ASCII is the same in all.
+    match std::str::from_utf8(text) {
+        Ok(text) if facts.utf8 || text.is_ascii() => Plan::judge(text, types, facts, &catalog, epoch, shared),
+        _ => Plan::opaque(Kind::Other, Bypass::UnsupportedSyntax),
+    }
+}

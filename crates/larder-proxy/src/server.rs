@@ -1,0 +1,207 @@
+//! The listener, the workers it deals clients to, and what the outside may ask of them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use larder_cache::Store;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::collect::ProxyCollector;
+use crate::metrics::WorkerMetrics;
+use crate::plan::Plans;
+use crate::reply::Answer;
+use crate::worker::{Order, Worker};
+use crate::{ProxyConfig, Shared};
+
+/// Stack of a worker thread: the SQL grammar recurses with the nesting of the text. Virtual memory, touched on need.
+const STACK: usize = 32 << 20;
+
+/// A running proxy: its worker threads and its listener. Dropping it closes every session at once.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    workers: Vec<Hand>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stop_accepting: Mutex<Option<oneshot::Sender<()>>>,
+    origin_reachable: Arc<AtomicBool>,
+    store: Arc<Store<Answer>>,
+}
+
+/// The acceptor's hold on a worker.
+#[derive(Debug, Clone)]
+struct Hand {
+    orders: mpsc::UnboundedSender<Order>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+/// Statements by how they were answered, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CountersSnapshot {
+    /// From memory.
+    pub hits: u64,
+    /// By the origin, kept if possible.
+    pub misses: u64,
+    /// From memory after waiting for an identical query.
+    pub coalesced: u64,
+    /// By the origin, never kept.
+    pub bypassed: u64,
+    /// Errors of the origin.
+    pub errors: u64,
+}
+
+impl Proxy {
+    /// Binds and starts the worker threads; clients are served when it returns.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or a thread cannot be started.
+    pub fn start(config: ProxyConfig, shared: Shared) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(config.listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let store = Store::new(Arc::clone(&shared.fence), config.memory, config.max_result);
+        let origin_reachable = Arc::new(AtomicBool::new(true));
+        let config = Arc::new(config);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if config.workers == 0 { cores } else { config.workers };
+        let mut threads = Vec::new();
+        let mut workers = Vec::new();
+        for index in 0..count {
+            let metrics = WorkerMetrics::new();
+            let (orders, received) = mpsc::unbounded_channel();
+            workers.push(Hand { orders, metrics: Arc::clone(&metrics) });
+            let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
+            let origin_reachable = Arc::clone(&origin_reachable);
+            threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
+                let plans = std::cell::RefCell::new(Plans::new());
+                Worker { config, shared, store, metrics, plans, origin_reachable }.run(received).await;
+            })?);
+        }
+        let (stop_accepting, stopped) = oneshot::channel();
+        let (hands, max_clients) = (workers.clone(), config.max_clients);
+        threads.push(spawn("larder-acceptor", move || accept(listener, hands, max_clients, stopped))?);
+        Ok(Self {
+            address,
+            workers,
+            threads: Mutex::new(threads),
+            stop_accepting: Mutex::new(Some(stop_accepting)),
+            origin_reachable,
+            store,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Clients connected now.
+    pub fn clients(&self) -> usize {
+        self.workers.iter().map(|hand| hand.metrics.clients.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether the last attempt to reach the origin worked (true before the first one).
+    pub fn origin_reachable(&self) -> bool {
+        self.origin_reachable.load(Ordering::Relaxed)
+    }
+
+    /// Entries and bytes of the in-memory tier.
+    pub fn tier(&self) -> (usize, usize) {
+        (self.store.entries(), self.store.bytes())
+    }
+
+    /// Forgets every answer.
+    pub fn purge(&self) {
+        self.store.purge_all();
+    }
+
+    /// Statements by how they were answered, since the start.
+    pub fn counters(&self) -> CountersSnapshot {
+        self.collector().counters()
+    }
+
+    /// Registers the client path's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.collector()));
+    }
+
+    fn collector(&self) -> ProxyCollector {
+        let workers = self.workers.iter().map(|hand| Arc::clone(&hand.metrics)).collect();
+        ProxyCollector { workers, store: Arc::clone(&self.store) }
+    }
+
+    /// Stops accepting, lets transactions finish for at most `grace`, then closes what is left.
+    pub async fn drain(&self, grace: Duration) {
+        drop(self.stop_accepting.lock().take());
+        self.order(|| Order::Drain);
+        let deadline = Instant::now() + grace;
+        while self.clients() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.order(|| Order::Stop);
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for hand in &self.workers {
+            let _ = hand.orders.send(order());
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.stop_accepting.lock().take());
+        self.order(|| Order::Stop);
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A thread with a single-threaded runtime of its own.
+fn spawn<F, Fut>(name: &str, main: F) -> io::Result<JoinHandle<()>>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+    thread.spawn(move || runtime.block_on(main()))
+}
+
+/// Deals each new client to the worker that has the fewest.
+async fn accept(
+    listener: std::net::TcpListener,
+    workers: Vec<Hand>,
+    max_clients: usize,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => return,
+        };
+        let clients = |hand: &Hand| hand.metrics.clients.load(Ordering::Relaxed);
+        match accepted.and_then(|(socket, _)| socket.into_std()) {
+            Ok(socket) => {
+                let welcome = workers.iter().map(clients).sum::<usize>() < max_clients;
+                let Some(hand) = workers.iter().min_by_key(|hand| clients(hand)) else { return };
+                hand.metrics.clients.fetch_add(1, Ordering::Relaxed);
+                if hand.orders.send(Order::Serve(socket, welcome)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Usually out of file descriptors: nothing to do but wait for some to come back.
+                tracing::warn!(%error, "could not accept a client");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The client's messages, as they come: hold, answer or forward.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use larder_core::Bypass;
+use larder_sql::Kind;
+use larder_wire::{HEADER, Peek, frontend, peek};
+
+use super::forward::Route;
+use super::settle::Request;
+use super::statements::Prepared;
+use super::{Caching, HIGH_WATER, LARGE, Session};
+use crate::facts::Facts;
+use crate::plan::Plan;
+
+impl Session {
+    /// Handles every whole message that has arrived. Break: the client said goodbye.
+    pub(crate) async fn read_client(&mut self) -> io::Result<ControlFlow<()>> {
+        loop {
+            if self.blind {
+                self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+                self.client.relay_all(&mut self.origin);
+                return Ok(ControlFlow::Continue(()));
+            }
+            if self.origin.output.len() >= HIGH_WATER || self.client.output.len() >= HIGH_WATER {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if self.client_rest > 0 {
+                let here = self.client_rest.min(self.client.input.len());
+                self.client.relay(here, &mut self.origin);
+                self.client_rest -= here;
+                if self.client_rest > 0 {
+                    return Ok(ControlFlow::Continue(()));
+                }
+            }
+            let input = self.client.input.get(self.batch.end..).unwrap_or_default();
+            let (tag, total) = match peek(input) {
+                Peek::Short => return Ok(ControlFlow::Continue(())),
+                Peek::Frame { tag, total } => (tag, total),
+                Peek::Invalid => {
+                    self.go_blind("a message of impossible length");
+                    continue;
+                }
+            };
+            let whole = input.len() >= total;
+            if !whole && total <= LARGE {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let flow = if whole && total <= LARGE {
+                self.on_message(tag, total).await?
+            } else {
+                self.flush_batch(Route::bypass(Bypass::TooLong));
+                self.forward_large(tag, total)
+            };
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+    }
+
+    async fn on_message(&mut self, tag: u8, total: usize) -> io::Result<ControlFlow<()>> {
+        match tag {
+            b'Q' => {
+                self.flush_batch(Route::bypass(Bypass::PipelineBusy));
+                self.settle(Request::Query(total)).await?;
+            }
+            b'P' | b'B' | b'D' | b'E' | b'C' => {
+                self.batch.push(tag, total);
+                if let Some(why) = self.hopeless(tag) {
+                    self.flush_batch(Route::bypass(why));
+                }
+            }
+            b'S' | b'H' => {
+                if self.batch.is_empty() {
+                    self.forward_end(tag, total);
+                } else {
+                    self.settle(Request::Batch { tag, total }).await?;
+                }
+            }
+            _ => {
+                self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+                return Ok(self.forward_other(tag, total));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Why the batch cannot be answered from memory, if its newest message shows that already.
+    fn hopeless(&mut self, tag: u8) -> Option<Bypass> {
+        if let Caching::Off(why) = self.caching {
+            return Some(why);
+        }
+        if self.busy() {
+            return Some(Bypass::PipelineBusy);
+        }
+        if self.batch.end > LARGE {
+            return Some(Bypass::ProtocolShape);
+        }
+        let step = *self.batch.steps().last()?;
+        let body = step.body(&self.client.input);
+        if tag != b'B' {
+            return None;
+        }
+        let prepared = self.statements.get(frontend::bind(body)?.statement)?;
+        let plan = prepared.plan.borrow();
+        let (_, plan) = plan.as_ref()?;
+        match &plan.read {
+            Err(why) if plan.kind == Kind::Other && plan.epoch == self.worker.shared.fence.epoch() => {
+                Some(*why)
+            }
+            _ => None,
+        }
+    }
+
+    /// Requests of this session are unanswered, or the origin waits for a Sync.
+    pub(crate) fn busy(&self) -> bool {
+        !self.outstanding.is_empty() || self.unsynced || self.skipping || self.copying_in
+    }
+
+    /// The session's facts, if they are known now.
+    pub(crate) fn current_facts(&self) -> Option<&Arc<Facts>> {
+        let (facts, epoch) = self.knowledge.facts.as_ref()?;
+        (*epoch == self.worker.shared.fence.epoch()).then_some(facts)
+    }
+
+    pub(crate) fn default_is_read_committed(&self) -> bool {
+        self.current_facts().is_some_and(|facts| facts.read_committed)
+    }
+
+    /// The plan for a text, if the facts it depends on are known.
+    pub(crate) fn known_plan(&self, text: &[u8], types: &[u8]) -> Option<Rc<Plan>> {
+        let facts = self.current_facts()?;
+        Some(self.worker.plans.borrow_mut().get(text, types, facts, &self.worker.shared))
+    }
+
+    /// The plan for a prepared statement, looked up again only when the facts or the epoch are others.
+    pub(crate) fn plan_of(&self, prepared: &Prepared) -> Option<Rc<Plan>> {
+        let facts = self.current_facts()?;
+        if let Some((known, plan)) = &*prepared.plan.borrow()
+            && *known == facts.id
+            && plan.epoch == self.worker.shared.fence.epoch()
+        {
+            return Some(Rc::clone(plan));
+        }
+        let (text, types) = prepared.text()?;
+        let plan = self.known_plan(text, types)?;
+        *prepared.plan.borrow_mut() = Some((facts.id, Rc::clone(&plan)));
+        Some(plan)
+    }
+
+    /// The text of the simple query at the front of the client's input.
+    pub(crate) fn query_text(&self, total: usize) -> Option<&[u8]> {
+        frontend::query(self.client.input.get(HEADER..total)?)
+    }
+}

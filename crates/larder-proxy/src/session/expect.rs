@@ -1,0 +1,145 @@
+//! What the origin still owes: one element for each request that was sent to it and has not been answered.
+//!
+//! Replies carry no request numbers; their order is the only link. Every reply is matched against the front of this
+//! queue, and a reply that does not fit ends caching for the session (it becomes a blind relay): never a guess.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use larder_cache::Moment;
+
+use crate::metrics::Outcome;
+use crate::plan::Plan;
+use crate::session::statements::Prepared;
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) enum Expect {
+    /// Ends with ParseComplete. `swallow`: Larder sent it, so the client must not see the reply.
+    Parse { prepared: Option<Rc<Prepared>>, swallow: bool },
+    /// Ends with BindComplete.
+    Bind,
+    /// ParameterDescription, then RowDescription or NoData.
+    DescribeStatement(Option<Rc<Plan>>),
+    /// RowDescription or NoData.
+    DescribePortal(Option<Rc<Plan>>),
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute(Sent),
+    /// Ends with CloseComplete.
+    Close { swallow: bool },
+    /// Ends with ReadyForQuery.
+    Sync,
+    /// A simple query: ends with ReadyForQuery.
+    Query(Sent),
+    /// A function call: a reply, then ReadyForQuery.
+    Function,
+    /// The client ended a COPY that the origin had not announced yet. Nothing answers it.
+    CopyEnd,
+    /// Larder's own simple query: nothing of its reply reaches the client.
+    Own(Own),
+}
+
+/// A statement that was sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) started: Moment,
+    pub(crate) outcome: Outcome,
+    /// The session's fill captures this reply.
+    pub(crate) captured: bool,
+}
+
+/// What Larder itself asks on a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The BEGIN that the client was told about before.
+    Begin,
+    /// The session's facts.
+    Probe,
+    /// The Sync after statements that were sent ahead.
+    Sync,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding(VecDeque<Expect>);
+
+impl Outstanding {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, expect: Expect) {
+        self.0.push_back(expect);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Expect> {
+        self.0.pop_front()
+    }
+
+    /// The request being answered. Markers that nothing answers are dropped on the way.
+    pub(crate) fn front(&mut self) -> Option<&mut Expect> {
+        while matches!(self.0.front(), Some(Expect::CopyEnd)) {
+            self.0.pop_front();
+        }
+        self.0.front_mut()
+    }
+
+    /// After an error in the extended protocol the origin skips everything up to Sync. `true` if that was sent.
+    pub(crate) fn skip_to_sync(&mut self) -> bool {
+        while let Some(front) = self.0.front() {
+            if matches!(front, Expect::Sync | Expect::Own(Own::Sync)) {
+                return true;
+            }
+            self.0.pop_front();
+        }
+        false
+    }
+
+    /// A COPY began in the extended protocol: the origin ignores every Sync until the client ends it.
+    /// `true` if the client has ended it already.
+    pub(crate) fn copy_begins(&mut self) -> bool {
+        let end = self.0.iter().position(|expect| matches!(expect, Expect::CopyEnd));
+        let mut index = 0;
+        self.0.retain(|expect| {
+            let before_end = end.is_none_or(|end| index < end);
+            index += 1;
+            !(before_end && matches!(expect, Expect::Sync))
+        });
+        end.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_skips_to_the_next_sync_and_no_further() {
+        let mut outstanding = Outstanding::default();
+        for expect in
+            [Expect::Bind, Expect::Close { swallow: false }, Expect::Sync, Expect::Bind, Expect::Sync]
+        {
+            outstanding.push(expect);
+        }
+        assert!(outstanding.skip_to_sync());
+        assert!(matches!(outstanding.pop(), Some(Expect::Sync)));
+        assert!(matches!(outstanding.pop(), Some(Expect::Bind)));
+        outstanding.pop();
+        outstanding.push(Expect::Bind);
+        assert!(!outstanding.skip_to_sync());
+        assert!(outstanding.is_empty());
+    }
+
+    #[test]
+    fn a_sync_sent_before_the_end_of_a_copy_is_never_answered() {
+        let mut outstanding = Outstanding::default();
+        for expect in [Expect::Bind, Expect::Sync, Expect::CopyEnd, Expect::Sync] {
+            outstanding.push(expect);
+        }
+        assert!(outstanding.copy_begins());
+        assert!(matches!(outstanding.pop(), Some(Expect::Bind)));
+        assert!(matches!(outstanding.front(), Some(Expect::Sync)));
+        outstanding.pop();
+        assert!(outstanding.is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! Capturing an answer on its way to the client, so that the next one need not ask.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use larder_cache::{Discard, FillGuard, Moment};
+
+use super::Session;
+use crate::plan::Plan;
+use crate::reply::Answer;
+
+/// A fill under way. Dropping it wakes whoever waits for it; one of them asks the origin next.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    /// Taken before the query was sent: holds the position and the epoch for which the answer is true.
+    guard: FillGuard<Answer>,
+    plan: Rc<Plan>,
+    frames: BytesMut,
+    started: Moment,
+    /// CommandComplete has been captured.
+    complete: bool,
+}
+
+impl Fill {
+    pub(crate) fn new(guard: FillGuard<Answer>, plan: Rc<Plan>) -> Self {
+        Self { guard, plan, frames: BytesMut::new(), started: Moment::now(), complete: false }
+    }
+}
+
+impl Session {
+    /// More of the captured reply. Gives the fill up when it grows too large or is not one plain result.
+    pub(crate) fn capture(&mut self, bytes: &[u8], completes: bool) {
+        let max = self.worker.config.max_result;
+        let Some(fill) = &mut self.fill else { return };
+        if fill.complete {
+            return self.abandon_fill();
+        }
+        if fill.frames.len() + bytes.len() > max {
+            if let Some(fill) = self.fill.take() {
+                self.worker.metrics.discarded(Discard::TooLarge);
+                fill.guard.too_large();
+            }
+            return;
+        }
+        fill.frames.extend_from_slice(bytes);
+        fill.complete = completes;
+    }
+
+    pub(crate) fn abandon_fill(&mut self) {
+        if self.fill.take().is_some() {
+            self.worker.metrics.discarded(Discard::Abandoned);
+        }
+    }
+
+    /// ReadyForQuery after the captured reply: keep it, if it is whole and still true.
+    pub(crate) fn finish_fill(&mut self) {
+        let Some(fill) = self.fill.take() else { return };
+        let Ok(read) = &fill.plan.read else { return };
+        if !fill.complete {
+            return self.worker.metrics.discarded(Discard::Abandoned);
+        }
+        let cost = Moment::now().since(fill.started);
+        let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
+        let answer = Answer { frames: fill.frames.freeze() };
+        if let Err(why) = fill.guard.store(answer, std::sync::Arc::clone(&read.tags), ttl, cost) {
+            self.worker.metrics.discarded(why);
+        }
+    }
+}
+
+/// Longest wait for another session's identical query. It bounds the one deadlock that PostgreSQL cannot see: the
+/// other query waits for a lock whose holder waits for this session.
+pub(crate) const FOLLOW: Duration = Duration::from_secs(5);

@@ -1,0 +1,275 @@
+//! One client and its origin connection, in one task on one core.
+//!
+//! Three kinds of traffic: requests answered from memory (`local`), requests forwarded as they came (`forward`), and
+//! the origin's replies (`replies`), relayed byte for byte while what Larder must know is read off on the way. When
+//! anything does not fit what is expected, the session becomes a blind relay and stays one.
+
+mod batch;
+mod client;
+mod expect;
+mod fill;
+mod forward;
+mod local;
+mod replies;
+mod settle;
+mod statements;
+mod transaction;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_cache::Moment;
+use larder_core::Bypass;
+use larder_wire::encode::{self, Severity};
+
+use crate::facts::Facts;
+use crate::metrics::Outcome;
+use crate::pipe::Pipe;
+use crate::worker::Worker;
+use batch::Batch;
+use expect::Outstanding;
+use fill::Fill;
+use statements::{Prepared, Statements};
+use transaction::{Deferred, Pending, Transaction};
+
+/// Bytes waiting to be written to one side before nothing more is read from the other: bounds a session's memory.
+const HIGH_WATER: usize = 256 * 1024;
+/// A frame larger than this passes through in pieces instead of being held whole.
+const LARGE: usize = 64 * 1024;
+/// Time for the last bytes to reach the client when a session ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What a worker can tell its sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Leave when no transaction is open.
+    pub(crate) drain: Cell<bool>,
+    pub(crate) waker: RefCell<Option<Waker>>,
+}
+
+/// Whether statements are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caching {
+    On,
+    /// Replies and writes are followed, nothing is answered from memory.
+    Off(Bypass),
+}
+
+/// How far the session's facts are known.
+#[derive(Debug, Default)]
+struct Knowledge {
+    /// The facts, and the epoch in which they were read.
+    facts: Option<(Arc<Facts>, u64)>,
+    /// The epoch in which the probe on its way was sent.
+    probing: Option<u64>,
+    /// The last probe failed: do not try again for this statement.
+    failed: bool,
+}
+
+/// A client session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    worker: Rc<Worker>,
+    control: Rc<Control>,
+    client: Pipe,
+    origin: Pipe,
+    database: String,
+    caching: Caching,
+    /// Bytes pass through uninterpreted.
+    blind: bool,
+    /// `SET larder.mode = 'bypass'`.
+    asked_bypass: bool,
+
+    outstanding: Outstanding,
+    statements: Statements,
+    portals: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
+    /// The client closed the unnamed statement (by a simple query answered here) but the origin still has one.
+    stale_unnamed: bool,
+    batch: Batch,
+    /// Extended-protocol messages were forwarded and no Sync after them.
+    unsynced: bool,
+    /// The origin skips everything until Sync.
+    skipping: bool,
+    copying_in: bool,
+    /// What is left of a large frame that passes through: from the client, from the origin.
+    client_rest: usize,
+    origin_rest: Option<replies::Rest>,
+
+    transaction: Transaction,
+    deferred: Option<Deferred>,
+    pending: Pending,
+    /// Writes older than this are known to have been learnt of by this session otherwise (notifications, locks, and
+    /// its own writes): a lookup needs coverage up to here.
+    news: Moment,
+    knowledge: Knowledge,
+    fill: Option<Fill>,
+    last: Option<Outcome>,
+    key: Vec<u8>,
+    /// The origin said why it ends the session.
+    farewell: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        control: Rc<Control>,
+        client: Pipe,
+        origin: Pipe,
+        database: String,
+        replication: bool,
+    ) -> Self {
+        let caching = if worker.config.serve { Caching::On } else { Caching::Off(Bypass::ModeBypass) };
+        Self {
+            worker,
+            control,
+            client,
+            origin,
+            database,
+            caching,
+            blind: replication,
+            asked_bypass: false,
+            outstanding: Outstanding::default(),
+            statements: Statements::default(),
+            portals: HashMap::default(),
+            stale_unnamed: false,
+            batch: Batch::default(),
+            unsynced: false,
+            skipping: false,
+            copying_in: false,
+            client_rest: 0,
+            origin_rest: None,
+            transaction: Transaction::default(),
+            deferred: None,
+            pending: Pending::default(),
+            news: Moment::default(),
+            knowledge: Knowledge::default(),
+            fill: None,
+            last: None,
+            key: Vec::new(),
+            farewell: false,
+        }
+    }
+
+    /// Serves the client until one side leaves.
+    pub(crate) async fn run(mut self) {
+        let result = self.serve().await;
+        // A write may have been committed although its acknowledgement got lost.
+        self.acknowledge_pending();
+        if let Err(error) = result {
+            tracing::debug!(%error, "session ended");
+        }
+        self.fill = None;
+        let _ = tokio::time::timeout(LAST_WORDS, poll_fn(|cx| self.poll_last_words(cx))).await;
+    }
+
+    async fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.read_origin();
+            if self.read_client().await?.is_break() {
+                return Ok(());
+            }
+            if self.origin.ended && self.origin.input.is_empty() {
+                self.say_origin_left();
+                return Ok(());
+            }
+            if self.client.ended {
+                return Ok(());
+            }
+            if self.control.drain.get() && self.is_idle() {
+                self.say_shutting_down();
+                return Ok(());
+            }
+            self.turn().await?;
+        }
+    }
+
+    /// Moves bytes between the sockets and the buffers; returns when anything moved (or the worker woke us).
+    async fn turn(&mut self) -> io::Result<()> {
+        let mut drained = self.control.drain.get();
+        poll_fn(|cx| {
+            self.remember_waker(cx);
+            let mut progress = std::mem::replace(&mut drained, true) != self.control.drain.get();
+            progress |= self.client.poll_flush(cx)?;
+            progress |= self.origin.poll_flush(cx)?;
+            if self.client.output.len() < self.client_room() {
+                progress |= ready(self.origin.poll_fill(cx))?;
+            }
+            if self.client.input.len() < HIGH_WATER && self.origin.output.len() < HIGH_WATER {
+                progress |= ready(self.client.poll_fill(cx))?;
+            }
+            if progress { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// How much may wait for a slow client. While a reply is captured for others to use it is read to its end
+    /// whatever this client does, so that a client that stops reading does not make them wait.
+    fn client_room(&self) -> usize {
+        if self.fill.is_some() { HIGH_WATER + self.worker.config.max_result } else { HIGH_WATER }
+    }
+
+    fn remember_waker(&self, cx: &Context<'_>) {
+        let mut waker = self.control.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Nothing is under way that leaving now would break.
+    fn is_idle(&self) -> bool {
+        self.outstanding.is_empty()
+            && !self.unsynced
+            && self.batch.is_empty()
+            && self.client.input.is_empty()
+            && self.transaction.status == b'I'
+            && self.deferred.is_none()
+    }
+
+    /// From now on nothing is interpreted: something happened that the protocol state here does not explain.
+    fn go_blind(&mut self, why: &'static str) {
+        if !self.blind {
+            tracing::debug!(why, "session is relayed without interpretation from here on");
+        }
+        self.blind = true;
+        self.fill = None;
+        self.caching = Caching::Off(Bypass::ProtocolShape);
+        // Whatever it does from here on may be a write that was never announced.
+        self.pending.everything();
+        self.acknowledge_pending();
+    }
+
+    fn say_origin_left(&mut self) {
+        if !self.farewell {
+            let hint = "The transaction, if any, may or may not have been committed. Reconnect and check.";
+            let message = "the connection to the PostgreSQL server was closed unexpectedly";
+            encode::error(&mut self.client.output, Severity::Fatal, "08006", message, Some(hint));
+        }
+    }
+
+    fn say_shutting_down(&mut self) {
+        let message = "terminating connection due to administrator command";
+        encode::error(&mut self.client.output, Severity::Fatal, "57P01", message, None);
+        larder_wire::encode::terminate(&mut self.origin.output);
+    }
+
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let origin = self.origin.poll_flush(cx).is_err() || self.origin.output.is_empty();
+        let client =
+            self.client.ended || self.client.poll_flush(cx).is_err() || self.client.output.is_empty();
+        if origin && client { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn ready(poll: Poll<io::Result<()>>) -> io::Result<bool> {
+    match poll {
+        Poll::Ready(result) => result.map(|()| true),
+        Poll::Pending => Ok(false),
+    }
+}

@@ -1,0 +1,337 @@
+//! The origin's replies on their way to the client.
+//!
+//! Every frame is relayed as it came, except the replies to what Larder itself sent. What they say about the
+//! session is read off on the way: see [`Session::on_reply`], one arm per state and event.
+
+use bytes::{Buf, Bytes, BytesMut};
+use larder_cache::Moment;
+use larder_core::Bypass;
+use larder_wire::{HEADER, Peek, backend, peek};
+
+use super::expect::{Expect, Own, Sent};
+use super::{LARGE, Session};
+use crate::facts::Facts;
+use crate::metrics::Outcome;
+
+/// What happens to a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Relay,
+    /// It answers something that the client did not ask.
+    Swallow,
+}
+
+/// The part of a large frame that has not arrived yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rest {
+    bytes: usize,
+    fate: Fate,
+    captured: bool,
+}
+
+impl Session {
+    /// Consumes what the origin has sent, as far as the client's buffer has room.
+    pub(crate) fn read_origin(&mut self) {
+        if self.blind {
+            return self.relay_blindly();
+        }
+        let mut input = std::mem::take(&mut self.origin.input);
+        // Frames to relay are copied in runs: `run..at` is decided and not yet copied.
+        let (mut run, mut at) = (0, 0);
+        while self.client.output.len() + (at - run) <= self.client_room() {
+            let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) else { break };
+            let (fate, length) = match self.origin_rest {
+                Some(left) => (left.fate, self.read_rest(left, rest)),
+                None => match self.read_reply(rest) {
+                    Some(step) => step,
+                    None => break,
+                },
+            };
+            if fate == Fate::Swallow {
+                copy(&mut self.client.output, &input, run..at);
+                run = at + length;
+            }
+            at += length;
+            if self.blind {
+                break;
+            }
+        }
+        if run == 0 && at == input.len() && self.client.output.is_empty() {
+            std::mem::swap(&mut self.client.output, &mut input);
+            input.clear();
+        } else {
+            copy(&mut self.client.output, &input, run..at);
+            input.advance(at);
+        }
+        self.origin.input = input;
+        if self.blind {
+            self.relay_blindly();
+        }
+    }
+
+    /// One frame at the front of `buffer`: its fate and how many bytes of it are there. `None`: not enough yet.
+    fn read_reply(&mut self, buffer: &[u8]) -> Option<(Fate, usize)> {
+        let (tag, total) = match peek(buffer) {
+            Peek::Short => return None,
+            Peek::Frame { tag, total } => (tag, total),
+            Peek::Invalid => {
+                self.go_blind("the origin sent a frame of impossible length");
+                return Some((Fate::Relay, 0));
+            }
+        };
+        if let Some(frame) = buffer.get(..total) {
+            return Some((self.on_reply(tag, frame), total));
+        }
+        if total <= LARGE {
+            return None;
+        }
+        // Too large to hold whole: judged by its type alone and passed on in pieces.
+        let (header, _) = buffer.split_at_checked(HEADER)?;
+        let captured = self.fill.is_some() && matches!(tag, b'D' | b'T');
+        let fate = self.on_reply(tag, header);
+        self.origin_rest = Some(Rest { bytes: total - HEADER, fate, captured });
+        Some((fate, HEADER))
+    }
+
+    /// More of a large frame: how many of the bytes in `buffer` belong to it.
+    fn read_rest(&mut self, rest: Rest, buffer: &[u8]) -> usize {
+        let here = rest.bytes.min(buffer.len());
+        if rest.captured {
+            self.capture(buffer.get(..here).unwrap_or_default(), false);
+        }
+        self.origin_rest = (rest.bytes > here).then_some(Rest { bytes: rest.bytes - here, ..rest });
+        here
+    }
+
+    fn relay_blindly(&mut self) {
+        let Some(first) = self.origin.input.first() else { return };
+        // Without the protocol state any reply may acknowledge a write. A replication stream ('d') does not.
+        if *first != b'd' {
+            self.pending.everything();
+            self.acknowledge_pending();
+        }
+        if self.client.output.len() < self.client_room() {
+            self.origin.relay_all(&mut self.client);
+        }
+    }
+
+    /// State × event. `frame` is the whole frame, or its header alone if it is large.
+    fn on_reply(&mut self, tag: u8, frame: &[u8]) -> Fate {
+        let body = frame.get(HEADER..).unwrap_or_default();
+        match tag {
+            b'N' | b'A' | b'S' => {
+                self.on_asynchronous(tag);
+                return Fate::Relay;
+            }
+            b'C' | b'Z' | b'E' => self.acknowledge(),
+            _ => {}
+        }
+        match (self.outstanding.front(), tag) {
+            (Some(Expect::Own(own)), _) => {
+                let own = *own;
+                self.on_own(own, tag, body)
+            }
+            (None, b'E') => {
+                self.farewell = true;
+                Fate::Relay
+            }
+            (_, b'E') => self.on_error(body),
+            (Some(Expect::Parse { .. }), b'1') => self.on_parse_complete(),
+            (Some(Expect::Bind), b'2') => self.done(Fate::Relay),
+            (Some(Expect::Close { swallow }), b'3') => {
+                let fate = if *swallow { Fate::Swallow } else { Fate::Relay };
+                self.done(fate)
+            }
+            (Some(Expect::DescribeStatement(plan)), b't') => {
+                if let Some(plan) = plan.as_ref().filter(|_| !body.is_empty()) {
+                    plan.shape.borrow_mut().parameters = Some(Bytes::copy_from_slice(frame));
+                }
+                Fate::Relay
+            }
+            (Some(Expect::DescribeStatement(plan) | Expect::DescribePortal(plan)), b'T') => {
+                if let Some(plan) = plan.as_ref().filter(|_| !body.is_empty()) {
+                    plan.shape.borrow_mut().learn_columns(frame);
+                }
+                self.done(Fate::Relay)
+            }
+            (Some(Expect::DescribeStatement(_) | Expect::DescribePortal(_)), b'n') => self.done(Fate::Relay),
+            (Some(Expect::Execute(_)), _) => self.on_executing(tag, frame),
+            (Some(Expect::Query(_)), _) => self.on_querying(tag, frame),
+            (Some(Expect::Function), b'V') => Fate::Relay,
+            (Some(Expect::Function | Expect::Sync), b'Z') => self.on_ready(body),
+            _ => {
+                self.go_blind("a reply that nothing asked for");
+                Fate::Relay
+            }
+        }
+    }
+
+    fn done(&mut self, fate: Fate) -> Fate {
+        self.outstanding.pop();
+        fate
+    }
+
+    fn on_asynchronous(&mut self, tag: u8) {
+        match tag {
+            // What a notification tells must be visible to the reads that follow it.
+            b'A' => self.news = Moment::now(),
+            // A reported setting has another value.
+            b'S' => self.knowledge.facts = None,
+            _ => {}
+        }
+        if tag != b'A' {
+            // An answer that came with a notice is not the whole answer.
+            self.abandon_fill();
+        }
+    }
+
+    fn on_error(&mut self, body: &[u8]) -> Fate {
+        self.worker.metrics.failed();
+        self.abandon_fill();
+        self.copying_in = false;
+        if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
+            self.farewell = true;
+        }
+        if let Some(Expect::Parse { prepared: Some(prepared), .. }) = self.outstanding.front() {
+            let prepared = std::rc::Rc::clone(prepared);
+            self.statements.remove_if_same(&prepared);
+        }
+        if matches!(self.outstanding.front(), Some(Expect::Query(_) | Expect::Function | Expect::Sync)) {
+            return Fate::Relay;
+        }
+        self.skipping = !self.outstanding.skip_to_sync();
+        let own = matches!(self.outstanding.front(), Some(Expect::Own(Own::Sync)));
+        if own { Fate::Swallow } else { Fate::Relay }
+    }
+
+    fn on_parse_complete(&mut self) -> Fate {
+        let Some(Expect::Parse { prepared, swallow }) = self.outstanding.pop() else { return Fate::Relay };
+        if let Some(plan) = prepared.as_ref().and_then(|prepared| prepared.plan.borrow().clone()) {
+            plan.1.shape.borrow_mut().parsed = true;
+        }
+        if swallow { Fate::Swallow } else { Fate::Relay }
+    }
+
+    fn on_executing(&mut self, tag: u8, frame: &[u8]) -> Fate {
+        let captured = matches!(self.outstanding.front(), Some(Expect::Execute(sent)) if sent.captured);
+        match tag {
+            b'D' if captured => self.capture(frame, false),
+            b'D' | b'd' | b'c' | b'H' => {}
+            b'G' => self.copying_in = !self.outstanding.copy_begins(),
+            b'C' | b'I' | b's' => {
+                if captured && tag == b'C' {
+                    self.capture(frame, true);
+                } else if captured {
+                    self.abandon_fill();
+                }
+                if tag == b'C' {
+                    self.on_command_tag(frame);
+                }
+                if let Some(Expect::Execute(sent)) = self.outstanding.pop() {
+                    self.served(&sent);
+                }
+            }
+            _ => self.go_blind("an unexpected reply to Execute"),
+        }
+        Fate::Relay
+    }
+
+    fn on_querying(&mut self, tag: u8, frame: &[u8]) -> Fate {
+        let captured = matches!(self.outstanding.front(), Some(Expect::Query(sent)) if sent.captured);
+        match tag {
+            b'T' | b'D' if captured => self.capture(frame, false),
+            b'C' => {
+                if captured {
+                    self.capture(frame, true);
+                }
+                self.on_command_tag(frame);
+            }
+            b'I' | b'G' | b'H' if captured => self.abandon_fill(),
+            b'G' => self.copying_in = true,
+            b'T' | b'D' | b'I' | b'H' | b'd' | b'c' => {}
+            b'Z' => return self.on_ready(frame.get(HEADER..).unwrap_or_default()),
+            _ => self.go_blind("an unexpected reply to a simple query"),
+        }
+        Fate::Relay
+    }
+
+    /// Commands that change the session's prepared statements as a whole.
+    fn on_command_tag(&mut self, frame: &[u8]) {
+        if matches!(frame.get(HEADER..), Some(b"DISCARD ALL\0" | b"DEALLOCATE ALL\0")) {
+            self.statements.clear();
+        }
+    }
+
+    fn on_ready(&mut self, body: &[u8]) -> Fate {
+        let Some(status) = backend::ready_status(body) else {
+            self.go_blind("a ReadyForQuery without a status");
+            return Fate::Relay;
+        };
+        self.transaction.status = status;
+        if let Some(Expect::Query(sent)) = self.outstanding.pop() {
+            self.served(&sent);
+        }
+        self.copying_in = false;
+        self.finish_fill();
+        if self.outstanding.is_empty() && status == b'I' {
+            self.settled();
+        } else if self.outstanding.is_empty() {
+            self.transaction.may_end = false;
+        }
+        Fate::Relay
+    }
+
+    fn served(&mut self, sent: &Sent) {
+        self.last = Some(sent.outcome);
+        self.worker.metrics.answered(sent.outcome, sent.started);
+    }
+
+    /// The reply to something that Larder itself sent: nothing of it reaches the client.
+    fn on_own(&mut self, own: Own, tag: u8, body: &[u8]) -> Fate {
+        match (own, tag) {
+            (Own::Probe, b'D') => {
+                let facts = Facts::intern(&self.database, body);
+                self.knowledge.facts = facts.zip(self.knowledge.probing);
+                self.knowledge.failed = self.knowledge.facts.is_none();
+            }
+            (Own::Probe, b'E') => {
+                if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
+                    // The session ends here: the client must hear why.
+                    self.farewell = true;
+                    return Fate::Relay;
+                }
+                self.knowledge.failed = true;
+            }
+            (Own::Begin, b'E') => {
+                // The client believes that a transaction is open. There is none: nothing may follow.
+                self.farewell = true;
+                self.origin.ended = true;
+                return Fate::Relay;
+            }
+            (_, b'Z') => {
+                self.outstanding.pop();
+                self.knowledge.probing = None;
+                if let Some(status) = backend::ready_status(body) {
+                    self.transaction.status = status;
+                }
+            }
+            _ => {}
+        }
+        Fate::Swallow
+    }
+
+    /// How the previous statement was served, in the shape of RFC 9211.
+    pub(crate) fn last_served(&self) -> String {
+        match self.last {
+            None => "none".to_owned(),
+            Some(Outcome::Hit { age }) => format!("hit; tier=l1; age={}ms", age.as_millis()),
+            Some(Outcome::Coalesced { age }) => format!("hit; tier=l1; coalesced; age={}ms", age.as_millis()),
+            Some(Outcome::Miss(why)) => format!("miss; reason={}", why.name()),
+            Some(Outcome::Bypass(why)) => format!("bypass; reason={}", Bypass::name(why)),
+        }
+    }
+}
+
+fn copy(to: &mut BytesMut, from: &[u8], range: std::ops::Range<usize>) {
+    to.extend_from_slice(from.get(range).unwrap_or_default());
+}

@@ -1,0 +1,138 @@
+//! The pipeline: what happens to a request whose answer may come from memory.
+
+use std::io;
+use std::rc::Rc;
+
+use larder_cache::{Flight, Miss, Moment};
+use larder_core::{Bypass, Level};
+use larder_wire::encode;
+
+use super::Session;
+use super::expect::{Expect, Own};
+use super::fill::{FOLLOW, Fill};
+use super::forward::Route;
+use crate::facts::PROBE;
+use crate::metrics::Outcome;
+use crate::plan::Plan;
+
+/// A request that the client waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Request {
+    /// A simple query of so many bytes, at the front of the client's input.
+    Query(usize),
+    /// The messages held back, ended by Sync (`S`) or Flush (`H`) of `total` bytes.
+    Batch { tag: u8, total: usize },
+}
+
+/// The outcome of one attempt to answer from memory. Nothing has been consumed unless it is `Answered`.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    Answered,
+    /// The session's facts must be read first.
+    NeedFacts,
+    /// An answer is there, and this reader must wait until it is known to be recent enough.
+    NeedBarrier,
+    /// The key (in `Session::key`) is not there: the origin's answer is worth keeping.
+    Miss {
+        plan: Rc<Plan>,
+        why: Miss,
+        /// Index of the Execute in the batch.
+        step: usize,
+    },
+    Forward(Bypass),
+}
+
+/// Longest wait for the read barrier of `level = "linearizable"`.
+const BARRIER: std::time::Duration = std::time::Duration::from_millis(50);
+
+impl Session {
+    /// Answers the request from memory, or sends it to the origin.
+    pub(crate) async fn settle(&mut self, request: Request) -> io::Result<()> {
+        let arrival = Moment::now();
+        let (mut followed, mut probed, mut waited) = (false, false, false);
+        let route = loop {
+            match self.attempt(request, arrival, followed) {
+                Attempt::Answered => return Ok(()),
+                Attempt::NeedFacts if !probed => {
+                    probed = true;
+                    self.probe().await?;
+                }
+                Attempt::NeedFacts => break Route::bypass(Bypass::SettingsUnknown),
+                Attempt::NeedBarrier if !waited => {
+                    waited = true;
+                    if !self.worker.shared.fence.wait_covered(arrival, BARRIER).await {
+                        break Route::bypass(Bypass::BarrierTimeout);
+                    }
+                }
+                Attempt::NeedBarrier => break Route::bypass(Bypass::BarrierTimeout),
+                Attempt::Forward(why) => break Route::bypass(why),
+                Attempt::Miss { plan, why, step } => match self.worker.store.join(&self.key) {
+                    // A read that must see a write still on its way would not be helped by an earlier query.
+                    Flight::Follow(other) if !followed && why != Miss::WriteInFlight && self.may_wait() => {
+                        followed = true;
+                        let _ = tokio::time::timeout(FOLLOW, other.wait()).await;
+                    }
+                    Flight::Lead(guard) => {
+                        // The guard's epoch is the plan's, or the tags may be another catalog's.
+                        let same =
+                            plan.epoch == self.worker.shared.fence.epoch() && guard.epoch() == plan.epoch;
+                        let fill = same.then(|| Fill::new(guard, plan));
+                        break Route { started: arrival, outcome: Outcome::Miss(why), fill, step };
+                    }
+                    Flight::Follow(_) | Flight::Alone => {
+                        break Route { started: arrival, outcome: Outcome::Miss(why), fill: None, step };
+                    }
+                },
+            }
+        };
+        self.forward(request, route);
+        Ok(())
+    }
+
+    fn attempt(&mut self, request: Request, arrival: Moment, followed: bool) -> Attempt {
+        match request {
+            Request::Query(total) => self.answer_query(total, arrival, followed),
+            Request::Batch { tag, total } => self.answer_batch(tag, total, arrival, followed),
+        }
+    }
+
+    fn forward(&mut self, request: Request, route: Route) {
+        match request {
+            Request::Query(total) => self.forward_query(total, route),
+            Request::Batch { tag, total } => {
+                self.flush_batch(route);
+                self.forward_end(tag, total);
+            }
+        }
+    }
+
+    /// Waiting for another session is safe only while this one holds nothing that the other could wait for.
+    fn may_wait(&self) -> bool {
+        self.transaction.status == b'I' && !self.busy()
+    }
+
+    /// Reads the session's facts from the origin, on this connection, between transactions.
+    async fn probe(&mut self) -> io::Result<()> {
+        self.forget_unnamed_upstream();
+        self.knowledge.failed = false;
+        self.knowledge.probing = Some(self.worker.shared.fence.epoch());
+        encode::query(&mut self.origin.output, PROBE);
+        self.outstanding.push(Expect::Own(Own::Probe));
+        while self.knowledge.probing.is_some() && !self.origin.ended && !self.client.ended && !self.blind {
+            self.turn().await?;
+            self.read_origin();
+        }
+        Ok(())
+    }
+
+    /// What the reader is entitled to, by the configured level.
+    pub(crate) fn reader(&self, arrival: Moment) -> larder_cache::Reader {
+        let (heed_marks, covered_past) = match self.worker.config.level {
+            Level::Linearizable => (false, arrival.max(self.news)),
+            Level::Strict => (true, self.news),
+            Level::Session => (false, self.news),
+            Level::Bounded => (false, Moment::default()),
+        };
+        larder_cache::Reader { now: Moment::now(), heed_marks, covered_past }
+    }
+}

@@ -1,0 +1,78 @@
+//! The session's prepared statements, as the client sees them.
+//!
+//! A statement that the client prepared may not exist at the origin: `Parse` of a text that the origin is known to
+//! accept is answered locally, and sent only when something needs the statement there (Bind of a miss, Describe,
+//! SQL-level EXECUTE). The unnamed statement is the entry with an empty name.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::plan::Plan;
+
+/// One prepared statement.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) name: Bytes,
+    /// The client's whole `Parse` frame; `None` if it was too large to keep (then it is at the origin).
+    pub(crate) frame: Option<Bytes>,
+    /// It has been sent to the origin.
+    pub(crate) upstream: Cell<bool>,
+    /// Something may have removed it at the origin: never answered locally again.
+    pub(crate) uncertain: Cell<bool>,
+    /// The plan made last. It may be of an old epoch or of other facts: see [`Prepared::text`].
+    pub(crate) plan: RefCell<Option<(u64, Rc<Plan>)>>,
+}
+
+impl Prepared {
+    /// SQL text and declared types.
+    pub(crate) fn text(&self) -> Option<(&[u8], &[u8])> {
+        let parse = larder_wire::frontend::parse(self.frame.as_ref()?.get(larder_wire::HEADER..)?)?;
+        Some((parse.sql, parse.types))
+    }
+}
+
+/// All of them, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    by_name: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
+}
+
+impl Statements {
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Rc<Prepared>> {
+        self.by_name.get(name)
+    }
+
+    pub(crate) fn insert(&mut self, prepared: Rc<Prepared>) {
+        self.by_name.insert(prepared.name.clone(), prepared);
+    }
+
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Rc<Prepared>> {
+        self.by_name.remove(name)
+    }
+
+    /// Removes exactly this one, not a successor of the same name.
+    pub(crate) fn remove_if_same(&mut self, prepared: &Rc<Prepared>) {
+        if self.by_name.get(&prepared.name).is_some_and(|found| Rc::ptr_eq(found, prepared)) {
+            self.by_name.remove(&prepared.name);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.by_name.clear();
+    }
+
+    pub(crate) fn doubt_all(&self) {
+        for prepared in self.by_name.values() {
+            prepared.uncertain.set(true);
+        }
+    }
+
+    /// Named statements that the origin does not have yet.
+    pub(crate) fn missing_upstream(&self) -> Vec<Rc<Prepared>> {
+        let named = |prepared: &&Rc<Prepared>| !prepared.name.is_empty() && !prepared.upstream.get();
+        self.by_name.values().filter(named).cloned().collect()
+    }
+}

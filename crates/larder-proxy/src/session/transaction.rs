@@ -1,0 +1,154 @@
+//! Where the session stands in its transaction, and which of its writes are still to be acknowledged.
+
+use larder_cache::{Moment, TagSet};
+use larder_core::{Bypass, Level};
+
+use super::Session;
+use crate::plan::{PlannedEffect, Writes};
+
+/// The transaction at the origin.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    /// As in the last ReadyForQuery: `I` idle, `T` in a transaction, `E` failed.
+    pub(crate) status: u8,
+    /// It was begun in a way known to be READ COMMITTED, so every statement sees a new snapshot.
+    pub(crate) plain: bool,
+    /// It may have written.
+    pub(crate) wrote: bool,
+    /// A statement that may end it has been forwarded.
+    pub(crate) may_end: bool,
+}
+
+impl Default for Transaction {
+    fn default() -> Self {
+        Self { status: b'I', plain: false, wrote: false, may_end: false }
+    }
+}
+
+impl Transaction {
+    /// Why a read inside it cannot be answered from memory.
+    pub(crate) fn refusal(&self) -> Option<Bypass> {
+        match self.status {
+            b'I' => None,
+            b'E' => Some(Bypass::TransactionFailed),
+            _ if self.wrote => Some(Bypass::TransactionWrote),
+            _ if !self.plain => Some(Bypass::TransactionSnapshot),
+            _ => None,
+        }
+    }
+}
+
+/// A BEGIN that the client was told had succeeded and that the origin has not seen.
+#[derive(Debug)]
+pub(crate) struct Deferred {
+    /// The client's own text.
+    pub(crate) text: String,
+}
+
+/// What the statements under way may have changed, until they are acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    tags: Vec<TagSet>,
+    everything: bool,
+    catalog: bool,
+    lock: bool,
+}
+
+impl Pending {
+    fn add(&mut self, effect: &PlannedEffect) {
+        match &effect.writes {
+            Writes::Nothing => {}
+            Writes::Tags(tags) => {
+                // A transaction repeats itself; one entry per statement plan is enough.
+                if !self.everything && !self.tags.iter().any(|known| std::sync::Arc::ptr_eq(known, tags)) {
+                    self.tags.push(std::sync::Arc::clone(tags));
+                }
+            }
+            Writes::Everything => self.everything(),
+        }
+        self.catalog |= effect.catalog;
+        self.lock |= effect.lock;
+    }
+
+    pub(crate) fn everything(&mut self) {
+        self.everything = true;
+        self.tags.clear();
+    }
+
+    fn writes(&self) -> bool {
+        self.everything || !self.tags.is_empty()
+    }
+}
+
+impl Session {
+    /// A statement with this effect is about to be sent.
+    pub(crate) fn expect_effect(&mut self, effect: &PlannedEffect) {
+        self.pending.add(effect);
+        if !matches!(effect.writes, Writes::Nothing) {
+            self.transaction.wrote = true;
+        }
+        if matches!(effect.writes, Writes::Everything) {
+            self.transaction.may_end = true;
+        }
+        if effect.settings {
+            self.knowledge.facts = None;
+        }
+    }
+
+    /// The origin said that something is done, and the client has not heard it yet: from here on nobody who is
+    /// entitled to see the write may be given an older answer.
+    ///
+    /// Inside a transaction block nothing is visible to others until a statement that may end it was sent.
+    pub(crate) fn acknowledge(&mut self) {
+        if self.transaction.status == b'I' || self.transaction.may_end {
+            self.acknowledge_pending();
+        } else if self.pending.lock {
+            self.news = Moment::now();
+        }
+    }
+
+    pub(crate) fn acknowledge_pending(&mut self) {
+        if !self.is_followed() {
+            return;
+        }
+        let fence = &self.worker.shared.fence;
+        let now = Moment::now();
+        if self.pending.everything {
+            fence.mark_all(now);
+        }
+        for tag in self.pending.tags.iter().flat_map(|tags| tags.iter()) {
+            tag.mark(now);
+        }
+        if self.pending.lock || (self.pending.writes() && self.worker.config.level == Level::Session) {
+            self.news = now;
+        }
+        // Marks come first: a sample that starts after them covers the write.
+        if self.pending.catalog {
+            fence.request_review();
+        }
+        if self.pending.writes() {
+            fence.request_sample();
+        }
+    }
+
+    /// Whether answers from this session's database may be in memory at all: writes to others mark nothing.
+    fn is_followed(&self) -> bool {
+        self.worker.config.serve
+            && self
+                .worker
+                .shared
+                .catalog
+                .load()
+                .as_ref()
+                .is_none_or(|catalog| catalog.database == self.database)
+    }
+
+    /// ReadyForQuery with nothing more on its way and no transaction: the slate is clean.
+    pub(crate) fn settled(&mut self) {
+        self.pending = Pending::default();
+        self.transaction = Transaction::default();
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+    }
+}
