@@ -30,13 +30,13 @@
 //!    fill's; both are looked at in every lookup. So nothing has to be atomic with the insertion, and a check there
 //!    only saves memory.
 
-use std::sync::atomic::{self, AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::Moment;
 use crate::moment::nanos;
+use crate::sync::{self, AtomicBool, AtomicU64, Ordering};
 
 /// Where the two streams meet: what the feed has proven, as atomics.
 #[derive(Debug)]
@@ -192,9 +192,7 @@ impl Fence {
     /// was up, its sample's start lies before the mark made here, and lookups that heed marks miss. For that, the flag
     /// must be up for all to see *before the clock is read*: hence the full barrier.
     pub fn request_review(&self) {
-        self.review.store(true, Ordering::SeqCst);
-        atomic::fence(Ordering::SeqCst);
-        self.mark_all(Moment::now());
+        self.raise_review(Moment::now);
         self.request_sample();
     }
 
@@ -217,6 +215,15 @@ impl Fence {
             self.request_sample();
             grew.await;
         }
+    }
+
+    /// The moment of the mark.
+    pub(crate) fn raise_review(&self, clock: impl FnOnce() -> Moment) -> Moment {
+        self.review.store(true, Ordering::SeqCst);
+        sync::fence(Ordering::SeqCst);
+        let now = clock();
+        self.mark_all(now);
+        now
     }
 
     pub(crate) fn lease_holds_with(&self, covered: Moment, now: Moment) -> bool {

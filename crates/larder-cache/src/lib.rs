@@ -46,8 +46,11 @@ mod counters;
 mod entry;
 mod fence;
 mod flight;
+#[cfg(all(test, larder_loom))]
+mod interleavings;
 mod moment;
 mod store;
+mod sync;
 mod tags;
 
 pub use counters::Counters;

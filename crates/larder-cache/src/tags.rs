@@ -11,10 +11,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use crate::sync::{AtomicU64, Ordering};
 use crate::{Fence, Moment};
 
 /// What an answer depends on.
