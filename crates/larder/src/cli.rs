@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, ConfigErrors, Given};
+use crate::config::{self, ConfigErrors, Flag, Given};
 use crate::{commands, demo, serve};
 
 /// A transparent, provably fresh read cache for PostgreSQL.
@@ -187,12 +187,15 @@ impl Settings {
             ("valkey.url", "--valkey", &self.valkey),
         ];
         for pair in &self.set {
-            let (path, value) = pair.split_once('=').unwrap_or((pair, ""));
-            flags.push((path.trim().to_owned(), value.trim().to_owned(), "--set".to_owned()));
+            let (path, value) = match pair.split_once('=') {
+                Some((path, value)) => (path.trim().to_owned(), Some(value.trim().to_owned())),
+                None => (pair.clone(), None),
+            };
+            flags.push(Flag { path, value, name: "--set" });
         }
         for (path, flag, value) in named {
             if let Some(value) = value {
-                flags.push((path.to_owned(), value.clone(), flag.to_owned()));
+                flags.push(Flag { path: path.to_owned(), value: Some(value.clone()), name: flag });
             }
         }
         let environment = Given::larder_environment();

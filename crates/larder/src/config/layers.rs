@@ -10,15 +10,29 @@ use super::{KEYS, Key, file, unsupported};
 /// Where configuration is looked for when `--config` is not given, in this order.
 const DEFAULT_FILES: [&str; 2] = ["larder.toml", "/etc/larder/larder.toml"];
 
+/// Variables of the same prefix that are not settings: the file to read, and the folder of the demo's servers.
+const OTHER_VARIABLES: [&str; 2] = ["LARDER_CONFIG", "LARDER_CACHE_DIR"];
+
 /// Everything that was given from outside.
 #[derive(Debug, Default)]
 pub(crate) struct Given {
     /// `--config` (or `LARDER_CONFIG`); `None`: the default places.
     pub(crate) file: Option<PathBuf>,
-    /// Path of the key, text, and the flag as the user wrote it.
-    pub(crate) flags: Vec<(String, String, String)>,
+    /// Weakest first: a later one for the same key counts.
+    pub(crate) flags: Vec<Flag>,
     /// Variables whose name starts with `LARDER_`.
     pub(crate) environment: Vec<(String, String)>,
+}
+
+/// One flag that sets a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Flag {
+    /// `section.key`.
+    pub(crate) path: String,
+    /// `None`: `--set` without `=`.
+    pub(crate) value: Option<String>,
+    /// As the user wrote it.
+    pub(crate) name: &'static str,
 }
 
 /// Where a value came from.
@@ -33,7 +47,7 @@ pub(crate) enum Source {
     /// A file named by a `..._FILE` variable.
     SecretFile(String, PathBuf),
     /// A flag.
-    Flag(String),
+    Flag(&'static str),
 }
 
 impl fmt::Display for Source {
@@ -93,12 +107,16 @@ impl Layers {
             }
         }
         layers.environment(&given.environment, problems);
-        for (path, text, flag) in &given.flags {
-            match check_path(path) {
-                Ok(()) => layers.put(path.clone(), text.clone(), Source::Flag(flag.clone())),
-                Err((what, mend)) => {
-                    problems.push(Problem { place: Some(Source::Flag(flag.clone())), what, mend });
+        for flag in &given.flags {
+            let source = Source::Flag(flag.name);
+            match (check_path(&flag.path), &flag.value) {
+                (Ok(()), Some(text)) => layers.put(flag.path.clone(), text.clone(), source),
+                (Ok(()), None) => {
+                    let (what, mend) =
+                        (format!("\"{0}\" has no value", flag.path), format!("write {}=...", flag.path));
+                    problems.push(Problem { place: Some(source), what, mend });
                 }
+                (Err((what, mend)), _) => problems.push(Problem { place: Some(source), what, mend }),
             }
         }
         layers
@@ -115,7 +133,7 @@ impl Layers {
 
     fn environment(&mut self, variables: &[(String, String)], problems: &mut Vec<Problem>) {
         for (name, value) in variables {
-            if name == "LARDER_CONFIG" || is_service_link(name, value) {
+            if OTHER_VARIABLES.contains(&name.as_str()) || is_service_link(name, value) {
                 continue;
             }
             if let Some(key) = KEYS.iter().find(|key| key.env() == *name) {

@@ -15,7 +15,7 @@ mod values;
 use std::net::SocketAddr;
 
 pub(crate) use larder_core::Level;
-pub(crate) use layers::{Given, Source};
+pub(crate) use layers::{Flag, Given, Source};
 use layers::{Layers, Setting};
 pub(crate) use origin_url::{OriginUrl, Target};
 pub(crate) use problem::ConfigErrors;
@@ -187,7 +187,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> 
 /// Whether something says what to serve: a file, or the origin by flag or environment.
 pub(crate) fn is_configured(given: &Given) -> bool {
     given.file_path().is_some()
-        || given.flags.iter().any(|(path, ..)| path == "origin.url")
+        || given.flags.iter().any(|flag| flag.path == "origin.url")
         || given
             .environment
             .iter()

@@ -3,7 +3,12 @@ use std::path::PathBuf;
 use super::*;
 
 fn flags(pairs: &[(&str, &str)]) -> Given {
-    let flags = pairs.iter().map(|(path, text)| ((*path).into(), (*text).into(), "--set".into())).collect();
+    let flag = |(path, text): &(&str, &str)| Flag {
+        path: (*path).into(),
+        value: Some((*text).into()),
+        name: "--set",
+    };
+    let flags = pairs.iter().map(flag).collect();
     Given { file: Some(PathBuf::from("/dev/null")), flags, environment: Vec::new() }
 }
 
@@ -129,6 +134,7 @@ fn unknown_variables_are_errors_and_service_links_of_kubernetes_are_not() {
         ("LARDER_PORT_6433_TCP", "tcp://10.0.0.1:6433"),
         ("LARDER_PORT_6433_TCP_ADDR", "10.0.0.1"),
         ("LARDER_ADMIN_PORT", "tcp://10.0.0.2:6434"),
+        ("LARDER_CACHE_DIR", "/var/cache/larder"),
     ];
     assert!(load(&environment(&links)).is_ok());
     assert!(load(&environment(&[("LARDER_PORT", "6433")])).is_err());

@@ -21,7 +21,7 @@ use larder_sandbox::{Auth, Postgres};
 use tokio_postgres::NoTls;
 
 use crate::cli::print_text;
-use crate::config::{self, Config, Given, Source};
+use crate::config::{self, Config, Flag, Given, Source};
 use crate::serve::{Larder, Signals, block_on};
 use load::Load;
 use report::AtRest;
@@ -86,7 +86,7 @@ impl Stage {
         let through = client_options(reachable(larder.shared.proxy.local_addr()), APP, DATABASE);
         let direct = client_options(postgres.addr(), APP, DATABASE);
         let load = Arc::new(Load::new(through, direct, config.freshness.level, config.freshness.max_lag.0));
-        Ok(Self { larder, load, postgres: postgres })
+        Ok(Self { larder, load, postgres })
     }
 
     async fn perform(
@@ -183,9 +183,11 @@ async fn step<T>(
 /// Loads the configuration as `serve` would, with the demo's origin, and with other ports where the usual ones are
 /// taken and none was asked for.
 fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Config)> {
-    given.flags.retain(|(path, ..)| !path.starts_with("origin."));
-    given.flags.push(("origin.url".to_owned(), url.to_owned(), "larder demo".to_owned()));
-    given.flags.push(("origin.control_url".to_owned(), String::new(), "larder demo".to_owned()));
+    let set = |given: &mut Given, path: &str, value: &str| {
+        given.flags.push(Flag { path: path.to_owned(), value: Some(value.to_owned()), name: "larder demo" });
+    };
+    set(&mut given, "origin.url", url);
+    set(&mut given, "origin.control_url", "");
     let effective = config::load(&given)?;
     let by_default = |path: &str| {
         let mut sources = config::KEYS.iter().zip(&effective.sources);
@@ -193,19 +195,16 @@ fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Config)> {
     };
     let wanted =
         [("listen.addr", effective.config.listen.addr.0), ("admin.addr", effective.config.admin.addr.0)];
-    let mut changed = false;
     for (path, addr) in wanted {
         if by_default(path) && TcpListener::bind(addr).is_err() {
-            given.flags.push((path.to_owned(), "127.0.0.1:0".to_owned(), "larder demo".to_owned()));
-            changed = true;
+            set(&mut given, path, "127.0.0.1:0");
         }
     }
     if by_default("log.level") {
         // What an operator wants to read would tear the panel apart.
-        given.flags.push(("log.level".to_owned(), "error".to_owned(), "larder demo".to_owned()));
-        changed = true;
+        set(&mut given, "log.level", "error");
     }
-    let config = if changed { config::load(&given)?.config } else { effective.config };
+    let config = config::load(&given)?.config;
     Ok((given, config))
 }
 

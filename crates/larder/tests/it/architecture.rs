@@ -1,0 +1,59 @@
+//! Dependencies between the crates point one way (docs/ARCHITECTURE.md). An edge that is not listed here needs a reason,
+//! written down in docs/adr.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Which crates of the workspace each crate may use.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("larder-core", &[]),
+    ("larder-wire", &[]),
+    ("larder-cache", &[]),
+    ("larder-sandbox", &[]),
+    ("larder-sql", &["larder-core"]),
+    ("larder-feed", &["larder-core", "larder-cache", "larder-wire"]),
+    ("larder-proxy", &["larder-core", "larder-cache", "larder-wire", "larder-sql"]),
+    (
+        "larder",
+        &[
+            "larder-core",
+            "larder-wire",
+            "larder-cache",
+            "larder-sandbox",
+            "larder-sql",
+            "larder-feed",
+            "larder-proxy",
+        ],
+    ),
+    ("larder-testkit", &["larder-sandbox", "larder-wire"]),
+    ("larder-bench", &["larder-sandbox", "larder-testkit"]),
+];
+
+/// Tests of any crate may use it besides.
+const FOR_TESTS: &str = "larder-testkit";
+
+#[test]
+fn dependencies_point_one_way() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let mut command = MetadataCommand::new();
+    command.manifest_path(manifest).no_deps().other_options(["--offline".to_owned()]);
+    let metadata = command.exec().unwrap();
+    let members: BTreeSet<_> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
+    let listed: BTreeSet<_> = allowed.keys().map(|name| (*name).to_owned()).collect();
+    assert_eq!(members, listed, "every crate of the workspace has its line in ALLOWED");
+
+    let mut wrong = Vec::new();
+    for package in &metadata.packages {
+        let may_use = allowed[package.name.as_str()];
+        for dependency in package.dependencies.iter().filter(|dependency| members.contains(&dependency.name))
+        {
+            let for_tests = dependency.kind == DependencyKind::Development && dependency.name == FOR_TESTS;
+            if !for_tests && !may_use.contains(&dependency.name.as_str()) {
+                wrong.push(format!("{} -> {} ({:?})", package.name, dependency.name, dependency.kind));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not allowed: {wrong:#?}");
+}

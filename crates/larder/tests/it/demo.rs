@@ -1,0 +1,24 @@
+//! `larder demo`: it checks every answer itself; here only that it does so, and that it leaves nothing behind.
+
+use serde_json::Value;
+
+#[test]
+fn a_short_demo_finds_every_answer_fresh() {
+    // Ports of their own: the usual ones may be in use on the machine.
+    let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let ran = crate::larder(&[&["demo", "--duration", "3s", "--json"], &ports[..]].concat(), &[]);
+    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["ok"], true, "{json:#}");
+    assert_eq!(json["errors"], serde_json::json!([]));
+    assert_eq!(json["freshness"]["violations"], 0);
+    assert!(json["freshness"]["checks"].as_u64().unwrap() > 100, "{json:#}");
+    assert!(json["writes"]["through_larder"].as_u64().unwrap() > 0, "{json:#}");
+    assert!(json["freshness"]["around_larder_delay"]["count"].as_u64().unwrap() > 0, "{json:#}");
+    assert_eq!(json["at_rest"]["different"], 0);
+    assert_eq!(json["at_rest"]["statements"], json["at_rest"]["from_memory"], "{json:#}");
+    for shape in json["shapes"].as_array().unwrap() {
+        assert!(shape["hits"].as_u64().unwrap() > 0, "{shape:#}");
+        assert!(shape["direct"]["count"].as_u64().unwrap() > 0, "{shape:#}");
+    }
+}
