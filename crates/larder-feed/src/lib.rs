@@ -1,10 +1,45 @@
-//! The change feed. (Interface skeleton.)
+//! The change feed: follows the origin's log and keeps the fence, the tags and the catalog up to date.
+//!
+//! ```text
+//! stream (replication connection) -> decode -> fold -> tags        "what changed"
+//!                                              coverage -> fence   "up to where, and up to when, that is all"
+//! control (ordinary connection)   -> samples, comparisons -> coverage
+//!                                    catalog -> the client path
+//! ```
+//!
+//! * `stream`, `framing`, `auth`: a thin client for streaming replication with `test_decoding` on a temporary slot;
+//! * `decode`, `fold`: from its text to the tags that a commit touches;
+//! * `visibility`, `coverage`: the guard and the clock, as pure state machines;
+//! * `control`, `catalog`: samples, and the catalog with its fingerprint;
+//! * `follow`: the loop that joins them; `check`, `findings`: what stands in the way, and its remedy.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_cache::{Fence, Tags};
-use larder_core::{CatalogCell, FeedHealth, Finding};
+use larder_core::{CatalogCell, FeedHealth, FeedState, Finding};
+
+use crate::error::Failure;
+use crate::follow::Follower;
+use crate::incarnation::Incarnation;
+
+mod auth;
+mod catalog;
+mod check;
+mod control;
+mod coverage;
+mod decode;
+mod error;
+mod findings;
+mod fold;
+mod follow;
+mod framing;
+mod incarnation;
+mod stream;
+mod visibility;
+
+/// First and longest pause between attempts to connect.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// Larder's own account on the origin: REPLICATION and CONNECT.
 #[derive(Debug, Clone)]
@@ -40,19 +75,60 @@ pub struct Shared {
 
 /// Follows the origin until the future is dropped: connects, streams, and after any loss starts again with back-off
 /// and a new epoch. Never returns; everything that goes wrong is in `Shared::health`.
-pub async fn run(_config: FeedConfig, _shared: Shared) {}
+pub async fn run(config: FeedConfig, shared: Shared) {
+    let mut last: Option<Incarnation> = None;
+    let mut pause = RETRY.0;
+    loop {
+        let failure = match Follower::begin(&config, &shared).await {
+            Ok(mut follower) => {
+                pause = RETRY.0;
+                greet(last.as_ref(), &follower.incarnation);
+                last = Some(follower.incarnation.clone());
+                follower.follow().await
+            }
+            Err(failure) => failure,
+        };
+        // Up to a quarter more, so that many pods do not come back in step.
+        let retry_in = pause + pause.mul_f64(fastrand::f64() / 4.0);
+        disconnect(&config, &shared, &failure, retry_in);
+        tokio::time::sleep(retry_in).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
 
 /// Preflight for `larder check`: everything that stands in the way, with its remedy; empty when nothing does.
-pub async fn check(_config: &FeedConfig) -> Vec<Finding> {
-    Vec::new()
+pub async fn check(config: &FeedConfig) -> Vec<Finding> {
+    check::check(config).await
 }
 
 /// The SQL of `larder setup`: the event triggers that announce DDL with a transactional logical message.
 pub fn setup_sql() -> &'static str {
-    ""
+    include_str!("setup.sql")
 }
 
 /// The SQL that undoes it.
 pub fn drop_sql() -> &'static str {
-    ""
+    include_str!("drop.sql")
+}
+
+fn greet(last: Option<&Incarnation>, now: &Incarnation) {
+    match last {
+        Some(last) if last != now => tracing::warn!(%last, %now, "the origin lives another life"),
+        _ => tracing::info!(incarnation = %now, "change feed connected"),
+    }
+}
+
+/// The state for the operator; a line in the log only when it is another one than before.
+fn disconnect(config: &FeedConfig, shared: &Shared, failure: &Failure, retry_in: Duration) {
+    let findings = failure.findings(&config.account);
+    let known = match shared.health.get() {
+        FeedState::Disconnected { findings: before, .. } => before == findings,
+        FeedState::Starting | FeedState::Connected => false,
+    };
+    if !known {
+        let finding = findings.first();
+        let remedy = finding.map_or("", |finding| finding.remedy.as_str());
+        tracing::warn!(reason = %failure, remedy, "change feed disconnected: every statement goes to the origin");
+    }
+    shared.health.set(FeedState::Disconnected { findings, retry_in });
 }

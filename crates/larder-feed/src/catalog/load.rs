@@ -1,0 +1,185 @@
+//! Reads the catalog in a few set-based queries and builds the snapshot that statements are judged by.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use larder_core::Catalog;
+use larder_core::catalog::{
+    Column, FunctionGroup, Persistence, Relation, RelationKind, Type, TypeClass, Volatility,
+};
+use tokio_postgres::{Client, Error, Row};
+
+use crate::fold::Index;
+
+/// Reads everything, inside whatever transaction is open.
+pub(crate) async fn read(client: &Client, version: u64) -> Result<(Catalog, Index), Error> {
+    let header = client.query_one(include_str!("header.sql"), &[]).await?;
+    let mut catalog = Catalog {
+        version,
+        database: header.try_get(0)?,
+        server_version: u32::try_from(header.try_get::<_, i32>(1)?).unwrap_or_default(),
+        config_loaded_at: header.try_get(2)?,
+        has_user_casts: header.try_get(3)?,
+        ..Catalog::default()
+    };
+    let edges = client.query(include_str!("inherits.sql"), &[]).await?;
+    let edges = edges.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let family = Family::new(edges.collect::<Result<_, Error>>()?);
+    let index = relations(&mut catalog, &client.query(include_str!("relations.sql"), &[]).await?, &family)?;
+    for row in client.query(include_str!("functions.sql"), &[]).await? {
+        let (name, group) = function(&row)?;
+        catalog.functions.entry(name).or_default().push(group);
+    }
+    for row in client.query(include_str!("operators.sql"), &[]).await? {
+        catalog.user_operators.entry(row.try_get(1)?).or_default().insert(row.try_get(0)?);
+    }
+    for row in client.query(include_str!("types.sql"), &[]).await? {
+        let (name, found) = data_type(&row)?;
+        catalog.type_names.insert(found.oid, (found.schema.clone(), name.clone()));
+        catalog.types.entry(name).or_default().push(found);
+    }
+    Ok((catalog, index))
+}
+
+fn relations(catalog: &mut Catalog, rows: &[Row], family: &Family) -> Result<Index, Error> {
+    let mut index = Index::default();
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let relation = relation(row, family)?;
+        let key = Index::key(row.try_get(3)?, row.try_get(4)?);
+        index.insert(key, std::iter::once(relation.oid).chain(relation.ancestors.iter().copied()));
+        found.insert(relation.oid, relation);
+    }
+    // A write to a parent writes its children.
+    let elsewhere: BTreeSet<u32> =
+        found.values().filter(|relation| relation.writes_elsewhere).map(|relation| relation.oid).collect();
+    for mut relation in found.into_values() {
+        relation.writes_elsewhere |= relation.descendants.iter().any(|oid| elsewhere.contains(oid));
+        let names = catalog.relation_names.entry(relation.schema.clone()).or_default();
+        names.insert(relation.name.clone(), relation.oid);
+        catalog.relations.insert(relation.oid, Arc::new(relation));
+    }
+    Ok(index)
+}
+
+fn relation(row: &Row, family: &Family) -> Result<Relation, Error> {
+    let oid = row.try_get(0)?;
+    let names = row.try_get::<_, Option<Vec<String>>>(12)?.unwrap_or_default();
+    let types = row.try_get::<_, Option<Vec<u32>>>(13)?.unwrap_or_default();
+    let query: Option<String> = row.try_get(11)?;
+    Ok(Relation {
+        oid,
+        schema: row.try_get(1)?,
+        name: row.try_get(2)?,
+        kind: match letter(row, 5)? {
+            'r' => RelationKind::Table,
+            'p' => RelationKind::PartitionedTable,
+            'v' => RelationKind::View,
+            'm' => RelationKind::MaterializedView,
+            'f' => RelationKind::ForeignTable,
+            'S' => RelationKind::Sequence,
+            _ => RelationKind::Other,
+        },
+        persistence: match letter(row, 6)? {
+            'p' => Persistence::Permanent,
+            'u' => Persistence::Unlogged,
+            _ => Persistence::Temporary,
+        },
+        row_security: row.try_get(7)?,
+        has_rules: row.try_get(8)?,
+        is_system: row.try_get(9)?,
+        writes_elsewhere: row.try_get(10)?,
+        view_query: query.map(|text| text.trim_end().trim_end_matches(';').to_owned()),
+        columns: names.into_iter().zip(types).map(|(name, type_oid)| Column { name, type_oid }).collect(),
+        descendants: Family::all(&family.children, oid),
+        ancestors: Family::all(&family.parents, oid),
+    })
+}
+
+fn function(row: &Row) -> Result<(String, FunctionGroup), Error> {
+    let volatility = match row.try_get::<_, i32>(2)? {
+        0 => Volatility::Immutable,
+        1 => Volatility::Stable,
+        _ => Volatility::Volatile,
+    };
+    let group = FunctionGroup {
+        schema: row.try_get(0)?,
+        volatility,
+        built_in: row.try_get(3)?,
+        extension_c: row.try_get(4)?,
+        aggregate: row.try_get(5)?,
+    };
+    Ok((row.try_get(1)?, group))
+}
+
+fn data_type(row: &Row) -> Result<(String, Type), Error> {
+    let oid: u32 = row.try_get(0)?;
+    let element: u32 = row.try_get(5)?;
+    let extension: bool = row.try_get(6)?;
+    let class = match letter(row, 3)? {
+        _ if element != 0 => TypeClass::Array(element),
+        'c' => TypeClass::Composite,
+        'd' => TypeClass::Domain,
+        'e' => TypeClass::Enum,
+        // First object id of a user: FirstNormalObjectId.
+        _ if oid < 16384 => TypeClass::BuiltIn,
+        'r' | 'm' => TypeClass::Range,
+        'b' if extension => TypeClass::Extension,
+        _ => TypeClass::Other,
+    };
+    Ok((row.try_get(2)?, Type { oid, schema: row.try_get(1)?, class, category: letter(row, 4)? }))
+}
+
+/// A value of type `"char"`.
+fn letter(row: &Row, column: usize) -> Result<char, Error> {
+    Ok(char::from(row.try_get::<_, i8>(column)?.cast_unsigned()))
+}
+
+/// Who inherits from whom, both ways.
+struct Family {
+    parents: HashMap<u32, Vec<u32>>,
+    children: HashMap<u32, Vec<u32>>,
+}
+
+impl Family {
+    /// From `(child, parent)` pairs.
+    fn new(edges: Vec<(u32, u32)>) -> Self {
+        let mut family = Self { parents: HashMap::new(), children: HashMap::new() };
+        for (child, parent) in edges {
+            family.parents.entry(child).or_default().push(parent);
+            family.children.entry(parent).or_default().push(child);
+        }
+        family
+    }
+
+    /// Everything reachable from `start`, without `start`.
+    fn all(edges: &HashMap<u32, Vec<u32>>, start: u32) -> Vec<u32> {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![start];
+        while let Some(next) = open.pop() {
+            open.extend(edges.get(&next).into_iter().flatten().filter(|oid| seen.insert(**oid)));
+        }
+        seen.remove(&start);
+        seen.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_reach_every_generation_once() {
+        // A diamond: 4 inherits from 2 and 3, which inherit from 1.
+        let family = Family::new(vec![(2, 1), (3, 1), (4, 2), (4, 3)]);
+        assert_eq!(Family::all(&family.parents, 4), [1, 2, 3]);
+        assert_eq!(Family::all(&family.children, 1), [2, 3, 4]);
+        assert!(Family::all(&family.children, 4).is_empty());
+    }
+
+    #[test]
+    fn a_circle_ends() {
+        let family = Family::new(vec![(2, 1), (1, 2)]);
+        assert_eq!(Family::all(&family.parents, 1), [2]);
+    }
+}

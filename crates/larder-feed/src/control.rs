@@ -1,0 +1,174 @@
+//! The control connection: samples, comparisons, the catalog. An ordinary session of Larder's account.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::{Catalog, Lsn};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls, Row, Statement};
+
+use crate::Account;
+use crate::catalog::{self, Fingerprint, Loaded};
+use crate::coverage::Sampled;
+use crate::error::{Failure, within};
+use crate::fold::Index;
+use crate::stream::Slot;
+use crate::visibility::Snapshot;
+
+/// For an answer to an ordinary query. A frozen origin is noticed after this time.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For reading the whole catalog, also of a database with 100,000 tables.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Objects can be dropped while their definition is read.
+const LOAD_ATTEMPTS: usize = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Control {
+    client: Client,
+    sample: Statement,
+    compare: Statement,
+    driver: JoinHandle<()>,
+}
+
+/// What the preflight query shows.
+#[derive(Debug, Clone)]
+pub(crate) struct Preflight {
+    pub(crate) server_version: i32,
+    pub(crate) in_recovery: bool,
+    pub(crate) wal_level: String,
+    pub(crate) replication: bool,
+    pub(crate) slots_max: i64,
+    pub(crate) slots_used: i64,
+    pub(crate) senders_max: i64,
+    pub(crate) senders_used: i64,
+    pub(crate) database: u32,
+    pub(crate) started: i64,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Control {
+    /// Connects, logs in, and prepares the statements that are needed often.
+    pub(crate) async fn connect(account: &Account) -> Result<Self, Failure> {
+        let mut config = tokio_postgres::Config::new();
+        config.host(&account.host).port(account.port).user(&account.user).dbname(&account.database);
+        config.connect_timeout(account.connect_timeout).tcp_user_timeout(Duration::from_secs(25));
+        config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
+        config.application_name("larder control");
+        // Whatever ALTER ROLE or ALTER DATABASE say: names come out qualified, and nothing here can write or linger.
+        config.options(
+            "-c search_path= -c quote_all_identifiers=off -c default_transaction_isolation=read\\ committed \
+             -c default_transaction_read_only=on -c statement_timeout=60s -c idle_session_timeout=0 -c jit=off \
+             -c idle_in_transaction_session_timeout=60s -c datestyle=ISO -c extra_float_digits=1 -c bytea_output=hex",
+        );
+        if let Some(password) = &account.password {
+            config.password(password);
+        }
+        let (client, connection) =
+            within(account.connect_timeout, "the control connection", config.connect(NoTls)).await?;
+        let driver = tokio::spawn(async move {
+            // What ends the connection fails the query in flight, and is told there.
+            let _ = connection.await;
+        });
+        let prepared = within(QUERY_TIMEOUT, "preparing", async {
+            let sample = client.prepare(include_str!("sql/sample.sql")).await?;
+            let compare = client.prepare(catalog::COMPARE).await?;
+            Ok::<_, tokio_postgres::Error>((sample, compare))
+        });
+        match prepared.await {
+            Ok((sample, compare)) => Ok(Self { client, sample, compare, driver }),
+            Err(failure) => {
+                driver.abort();
+                Err(failure)
+            }
+        }
+    }
+
+    /// What stands in the way, and who this is.
+    pub(crate) async fn preflight(&self) -> Result<Preflight, Failure> {
+        let row = within(
+            QUERY_TIMEOUT,
+            "the preflight query",
+            self.client.query_one(include_str!("sql/preflight.sql"), &[]),
+        )
+        .await?;
+        Ok(Preflight {
+            server_version: row.try_get(0)?,
+            in_recovery: row.try_get(1)?,
+            wal_level: row.try_get(2)?,
+            replication: row.try_get::<_, Option<bool>>(3)?.unwrap_or(false),
+            slots_max: row.try_get(4)?,
+            slots_used: row.try_get(5)?,
+            senders_max: row.try_get(6)?,
+            senders_used: row.try_get(7)?,
+            database: row.try_get(8)?,
+            started: row.try_get(9)?,
+        })
+    }
+
+    /// Whether this connection sees the slot: its name is random, so then both lead to the same server.
+    pub(crate) async fn sees(&self, slot: &Slot) -> Result<bool, Failure> {
+        let sql = "select 1 from pg_replication_slots where slot_name = $1::text";
+        let rows = within(QUERY_TIMEOUT, "the slot", self.client.query(sql, &[&slot.name])).await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Takes a sample, and compares the catalog if wanted.
+    pub(crate) async fn sample(
+        self: Arc<Self>,
+        compare: bool,
+    ) -> Result<(Sampled, Option<Fingerprint>), Failure> {
+        let statement = if compare { &self.compare } else { &self.sample };
+        let row = within(QUERY_TIMEOUT, "a sample", self.client.query_one(statement, &[])).await?;
+        let fingerprint: Option<&str> = row.try_get(2)?;
+        Ok((sampled(&row)?, fingerprint.map(Fingerprint::new)))
+    }
+
+    /// Reads the catalog, the fingerprint that belongs to it, and then the position from which on answers were given
+    /// by this catalog or a newer one.
+    pub(crate) async fn load(&self, version: u64) -> Result<Loaded, Failure> {
+        let mut attempt = 1;
+        loop {
+            match within(LOAD_TIMEOUT, "reading the catalog", self.try_load(version)).await {
+                Err(Failure::Server(error)) if attempt < LOAD_ATTEMPTS => {
+                    tracing::debug!(%error, "catalog changed while it was read");
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_load(&self, version: u64) -> Result<Loaded, Failure> {
+        self.client.batch_execute("begin transaction isolation level repeatable read, read only").await?;
+        let loaded = self.read_all(version).await;
+        // Ends the transaction however it stands.
+        self.client.batch_execute("rollback").await?;
+        let (catalog, index, fingerprint) = loaded?;
+        let row = self.client.query_one(&self.sample, &[]).await?;
+        Ok(Loaded { catalog, index, fingerprint, floor: sampled(&row)?.position })
+    }
+
+    /// The fingerprint first: what changes after it is noticed as a difference from it, so the catalog need not be of
+    /// one moment (`pg_get_viewdef()` looks at the newest state whatever the transaction's snapshot).
+    async fn read_all(&self, version: u64) -> Result<(Catalog, Index, Fingerprint), Failure> {
+        let row = self.client.query_one(&self.compare, &[]).await?;
+        let fingerprint = Fingerprint::new(row.try_get(2)?);
+        let (catalog, index) = catalog::load::read(&self.client, version).await?;
+        Ok((catalog, index, fingerprint))
+    }
+}
+
+fn sampled(row: &Row) -> Result<Sampled, Failure> {
+    let snapshot = Snapshot::parse(row.try_get(0)?);
+    let position = row.try_get::<_, &str>(1)?.parse::<Lsn>();
+    match (snapshot, position) {
+        (Some(snapshot), Ok(position)) => Ok(Sampled { snapshot, position: position.before_page_header() }),
+        _ => Err(Failure::Protocol("a sample that cannot be read".to_owned())),
+    }
+}

@@ -1,0 +1,287 @@
+//! What the feed has proven, and what it has to do next to prove more. Pure: no clock, no I/O; the caller says what
+//! time it is, feeds in what happened, and does what [`Coverage::next`] asks for.
+//!
+//! # Samples
+//! A sample asks the origin for its insert position and a snapshot, in one statement. Its start `t` is read before it
+//! is sent. When everything up to that position has been applied, the feed covers everything that had committed by
+//! `t`. One sample is in flight at a time; whoever wants one meanwhile is served by the next (ReadIndex batching).
+//!
+//! # Reviews
+//! Some transactions may have changed the meaning of answers (DDL, GRANT, ...). Coverage must not pass such a
+//! transaction before the catalog has been compared by a statement that sees it. A *comparison* is a sample that also
+//! computes the fingerprint of the catalog. Its snapshot is taken after `t`, so it sees everything acknowledged by `t`:
+//! a comparison is sound whatever else is due. A plain sample is sound only while no review is due, and forgotten when
+//! one becomes due before its position is reached.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use larder_cache::Moment;
+use larder_core::Lsn;
+
+use crate::visibility::{Snapshot, Unconfirmed};
+
+/// While commits wait to become visible, ask again after this time.
+const CONFIRM_EVERY: Duration = Duration::from_millis(1);
+/// While a position is waited for: a walsender can sleep with flushed commits unsent.
+const PING_EVERY: Duration = Duration::from_millis(5);
+/// Otherwise: a sign of life, and leave for the origin to recycle its log.
+const PING_IDLE: Duration = Duration::from_secs(1);
+/// Settings and roles can be changed from another database, where no stream shows it.
+const COMPARE_IDLE: Duration = Duration::from_secs(1);
+/// Comparisons on demand rest for this time in between, and for three times what the last one took, so that a
+/// stream of DDL (temporary tables!) costs the origin a quarter of one core at most.
+const COMPARE_REST: Duration = Duration::from_millis(2);
+/// Samples that wait for their position. More are not kept: only the oldest and the newest matter.
+const WAITING_MAX: usize = 64;
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Take a sample: see [`Coverage::begin_sample`].
+    Sample,
+    /// Report the applied position and ask for a keepalive.
+    Ping,
+    /// Nothing before that moment.
+    Wait(Moment),
+}
+
+/// What the origin answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Sampled {
+    /// `pg_current_snapshot()`.
+    pub(crate) snapshot: Snapshot,
+    /// `pg_current_wal_insert_lsn()`, normalised.
+    pub(crate) position: Lsn,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    position: Lsn,
+    start: Moment,
+    compared: bool,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    start: Moment,
+    compares: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    ddl_check: Duration,
+    sample_every: Duration,
+    applied: Lsn,
+    covered: Moment,
+    unconfirmed: Unconfirmed,
+    /// Samples in the order of their positions.
+    waiting: VecDeque<Waiting>,
+    in_flight: Option<InFlight>,
+    wanted: bool,
+    /// A review that any comparison satisfies that starts from now on.
+    review_due: bool,
+    /// Transactions to review: a comparison must see them.
+    to_review: Vec<u32>,
+    /// What the last comparison saw.
+    compared: Option<Snapshot>,
+    /// Something committed that the last comparison may not have seen.
+    dirty: bool,
+    last_sample: Moment,
+    last_compare: Moment,
+    compare_cost: Duration,
+    last_ping: Moment,
+}
+
+impl Coverage {
+    /// A new stream, from `start`. `before` is a snapshot taken after the slot was made: a transaction that was in
+    /// progress then may have written its commit record before `start` and so never be sent. While one of them is not
+    /// seen to have ended, nothing is visible for sure.
+    pub(crate) fn new(
+        max_lag: Duration,
+        ddl_check: Duration,
+        start: Lsn,
+        before: &Snapshot,
+        now: Moment,
+    ) -> Self {
+        let mut unconfirmed = Unconfirmed::default();
+        for xid in before.in_progress() {
+            unconfirmed.push(xid, Lsn(0));
+        }
+        Self {
+            ddl_check,
+            sample_every: max_lag / 4,
+            applied: start,
+            covered: Moment::NEVER,
+            unconfirmed,
+            waiting: VecDeque::new(),
+            in_flight: None,
+            wanted: true,
+            review_due: false,
+            to_review: Vec::new(),
+            compared: None,
+            dirty: false,
+            last_sample: now,
+            last_compare: now,
+            compare_cost: Duration::ZERO,
+            last_ping: now,
+        }
+    }
+
+    /// Every commit at or before it has been folded into the tags.
+    pub(crate) fn applied(&self) -> Lsn {
+        self.applied
+    }
+
+    /// Every applied commit up to it is visible to new snapshots.
+    pub(crate) fn visible(&self) -> Lsn {
+        self.unconfirmed.visible(self.applied)
+    }
+
+    /// Everything that had committed by then has been folded in; [`Moment::NEVER`] until the first proof.
+    pub(crate) fn covered(&self) -> Moment {
+        self.covered
+    }
+
+    /// Whether a comparison is awaited.
+    pub(crate) fn review_pending(&self) -> bool {
+        self.review_due || !self.to_review.is_empty()
+    }
+
+    /// The stream has shown a commit, and its changes are in the tags. `review`: it may have changed the catalog.
+    /// Returns whether a review is due for it.
+    pub(crate) fn commit(&mut self, xid: u32, position: Lsn, review: bool) -> bool {
+        // Commits come in the order of their positions: whatever waited for less than this one has been reached
+        // without it, so this one's review does not concern it.
+        self.settle(Lsn(position.0.saturating_sub(1)));
+        self.unconfirmed.push(xid, position);
+        self.dirty = true;
+        let review = review && !self.compared.as_ref().is_some_and(|seen| seen.sees(xid));
+        if review {
+            self.to_review.push(xid);
+            self.forget_plain_samples();
+        }
+        self.reach(position);
+        review
+    }
+
+    /// The stream has shown that every commit at or before `position` was sent.
+    pub(crate) fn reach(&mut self, position: Lsn) {
+        self.applied = self.applied.max(position);
+        self.settle(self.applied);
+    }
+
+    /// Somebody wants a sample that starts from now on.
+    pub(crate) fn request(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The meaning of answers may have changed, and whoever did it has been told so: a comparison that starts from
+    /// now on sees it.
+    pub(crate) fn request_review(&mut self) {
+        self.review_due = true;
+        self.forget_plain_samples();
+    }
+
+    /// A sample starts: `start` was read from the clock before this call, and before `review` was read from the fence.
+    /// Returns whether it must compare the catalog.
+    pub(crate) fn begin_sample(&mut self, start: Moment, review: bool) -> bool {
+        if review {
+            self.request_review();
+        }
+        let compares = self.comparison_at().is_some_and(|at| at <= start);
+        if compares {
+            // Whatever asks from now on needs a later one.
+            self.review_due = false;
+            self.last_compare = start;
+        }
+        self.in_flight = Some(InFlight { start, compares });
+        self.wanted = false;
+        self.last_sample = start;
+        compares
+    }
+
+    /// The sample in flight came back, and if the catalog had changed, the consequences have been taken. `review` was
+    /// read from the fence just now.
+    pub(crate) fn end_sample(&mut self, sampled: Sampled, review: bool, now: Moment) {
+        if review {
+            self.request_review();
+        }
+        self.unconfirmed.confirm(&sampled.snapshot);
+        let Some(InFlight { start, compares }) = self.in_flight.take() else { return };
+        if compares {
+            self.to_review.retain(|xid| !sampled.snapshot.sees(*xid));
+            self.dirty = !self.unconfirmed.is_empty();
+            self.compare_cost = now.since(start);
+            self.last_compare = now;
+            self.compared = Some(sampled.snapshot);
+        } else if self.review_pending() {
+            return;
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.waiting.pop_back();
+        }
+        if sampled.position > self.applied {
+            // Ping at once.
+            self.last_ping = Moment::NEVER;
+        }
+        self.waiting.push_back(Waiting { position: sampled.position, start, compared: compares });
+        self.settle(self.applied);
+    }
+
+    /// A ping was sent.
+    pub(crate) fn pinged(&mut self, now: Moment) {
+        self.last_ping = now;
+    }
+
+    /// What to do next.
+    pub(crate) fn next(&self, now: Moment) -> Step {
+        let ping = self.last_ping.after(if self.waiting.is_empty() { PING_IDLE } else { PING_EVERY });
+        let sample = self.sample_at();
+        match sample {
+            Some(at) if at <= now => Step::Sample,
+            _ if ping <= now => Step::Ping,
+            Some(at) => Step::Wait(at.min(ping)),
+            None => Step::Wait(ping),
+        }
+    }
+
+    /// When the next sample is due; `None` while one is in flight.
+    fn sample_at(&self) -> Option<Moment> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let mut at = self.last_sample.after(self.sample_every);
+        if let Some(comparison) = self.comparison_at() {
+            at = at.min(comparison);
+        }
+        if !self.unconfirmed.is_empty() {
+            at = at.min(self.last_sample.after(CONFIRM_EVERY));
+        }
+        // While a review is pending, only a comparison can serve whoever wants a sample.
+        if self.wanted && !self.review_pending() {
+            at = Moment::NEVER;
+        }
+        Some(at)
+    }
+
+    /// When the next comparison is due.
+    fn comparison_at(&self) -> Option<Moment> {
+        let rest = COMPARE_REST.max(self.compare_cost * 3);
+        let timer = if self.dirty { self.ddl_check } else { COMPARE_IDLE };
+        let wait = if self.review_pending() { rest } else { timer.max(rest) };
+        Some(self.last_compare.after(wait))
+    }
+
+    fn forget_plain_samples(&mut self) {
+        self.waiting.retain(|sample| sample.compared);
+    }
+
+    /// Everything at or before `position` has been folded in.
+    fn settle(&mut self, position: Lsn) {
+        while let Some(sample) = self.waiting.pop_front_if(|sample| sample.position <= position) {
+            self.covered = self.covered.max(sample.start);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! From events to tags: the changes of a transaction are collected, and folded in when it commits.
+//!
+//! Of a transaction only the set of relations that it changed is kept, by name; a million changed rows of one table
+//! are one element. Names are resolved when the commit arrives, by the catalog of that moment: the stream names
+//! relations as they were called when they were changed. Where that differs from the catalog, the catalog is reviewed,
+//! and the new epoch that follows accepts only answers from after the review.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_cache::Tags;
+use larder_core::{FeedHealth, Lsn, relation_tag};
+
+use crate::decode::{Event, Kind, Name, decode};
+
+/// Different relations in one transaction that are kept apart. With more, everything is taken to have changed.
+const RELATIONS_MAX: usize = 10_000;
+
+/// The tags to touch when a relation changes, by the relation's name: see [`Index::key`].
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    tags: HashMap<Box<[u8]>, Box<[String]>>,
+}
+
+impl Index {
+    /// A relation is called `key`; its changes are changes of all `oids`: itself and its ancestors.
+    pub(crate) fn insert(&mut self, key: Box<[u8]>, oids: impl Iterator<Item = u32>) {
+        self.tags.insert(key, oids.map(relation_tag).collect());
+    }
+
+    /// Schema and name in the database's encoding, with a NUL between them, which no name can hold.
+    pub(crate) fn key(schema: &[u8], relation: &[u8]) -> Box<[u8]> {
+        [schema, b"\0", relation].concat().into()
+    }
+}
+
+/// What a commit means beyond its tags.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// 32-bit id of the transaction.
+    pub(crate) xid: u32,
+    /// End of its commit record.
+    pub(crate) position: Lsn,
+    /// It may have changed the catalog.
+    pub(crate) review: bool,
+    /// What it changed is not known: after the review everything cached must die, whatever the review finds.
+    pub(crate) unknown: bool,
+}
+
+/// What one message of the stream means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Folded {
+    /// Nothing yet.
+    Nothing,
+    /// A transaction committed, and its changes are in the tags.
+    Commit(Committed),
+    /// A message that is not understood, outside a transaction.
+    Unknown,
+}
+
+/// The transaction whose changes are arriving. Test_decoding sends one transaction after the other, each when it has
+/// committed.
+#[derive(Debug, Default)]
+pub(crate) struct Fold {
+    open: Option<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    xid: u32,
+    relations: HashSet<Box<[u8]>>,
+    /// Key of the row before, to which the next one mostly belongs.
+    last: Vec<u8>,
+    rows: [u64; 3],
+    truncates: u64,
+    ddl: bool,
+    unknown: bool,
+}
+
+impl Fold {
+    /// Takes one message in; `start` is its position.
+    pub(crate) fn take(
+        &mut self,
+        text: &[u8],
+        start: Lsn,
+        index: &Index,
+        tags: &Tags,
+        health: &FeedHealth,
+    ) -> Folded {
+        match (decode(text), &mut self.open) {
+            (Some(Event::Begin { xid }), open @ None) => *open = Some(Open { xid, ..Open::default() }),
+            (Some(Event::Commit { xid }), Some(open)) => {
+                open.unknown |= open.xid != xid;
+                let open = std::mem::take(open);
+                self.open = None;
+                return Folded::Commit(open.commit(start, index, tags, health));
+            }
+            (Some(Event::Change { relation, kind }), Some(open)) => open.change(&relation, kind),
+            (Some(Event::Truncate { relations }), Some(open)) => {
+                open.truncates += 1;
+                relations.iter().for_each(|name| open.touch(name));
+            }
+            (Some(Event::DdlAnnounced), Some(open)) => open.ddl = true,
+            (Some(Event::OtherMessage), _) => {}
+            (_, Some(open)) => open.unknown = true,
+            (_, None) => return Folded::Unknown,
+        }
+        Folded::Nothing
+    }
+}
+
+impl Open {
+    fn change(&mut self, name: &Name<'_>, kind: Kind) {
+        let slot = match kind {
+            Kind::Insert => 0,
+            Kind::Update => 1,
+            Kind::Delete => 2,
+        };
+        if let Some(count) = self.rows.get_mut(slot) {
+            *count += 1;
+        }
+        self.touch(name);
+    }
+
+    fn touch(&mut self, name: &Name<'_>) {
+        let same = self.last.strip_prefix(&*name.schema).and_then(|rest| rest.strip_prefix(b"\0"));
+        if same == Some(&*name.relation) {
+            return;
+        }
+        self.last.clear();
+        self.last.extend_from_slice(&name.schema);
+        self.last.push(0);
+        self.last.extend_from_slice(&name.relation);
+        if self.relations.contains(self.last.as_slice()) {
+            return;
+        }
+        if self.relations.len() >= RELATIONS_MAX {
+            self.unknown = true;
+            return;
+        }
+        self.relations.insert(self.last.as_slice().into());
+    }
+
+    fn commit(self, position: Lsn, index: &Index, tags: &Tags, health: &FeedHealth) -> Committed {
+        let mut unknown = self.unknown;
+        for name in &self.relations {
+            match index.tags.get(name) {
+                Some(keys) => keys.iter().for_each(|key| tags.get(key).touch(position.0)),
+                None => unknown = true,
+            }
+        }
+        let empty = self.relations.is_empty() && !unknown;
+        let [inserts, updates, deletes] = self.rows;
+        add(&health.inserts, inserts);
+        add(&health.updates, updates);
+        add(&health.deletes, deletes);
+        add(&health.truncates, self.truncates);
+        add(&health.ddl, u64::from(empty || self.ddl));
+        Committed { xid: self.xid, position, review: empty || self.ddl || unknown, unknown }
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,246 @@
+//! One stream from its beginning to its end: connect, read the catalog, follow.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use larder_cache::Moment;
+use larder_core::{FeedHealth, FeedState};
+
+use crate::catalog::{Fingerprint, Loaded};
+use crate::control::Control;
+use crate::coverage::{Coverage, Sampled, Step};
+use crate::error::Failure;
+use crate::fold::{Fold, Folded, Index};
+use crate::incarnation::Incarnation;
+use crate::stream::{Message, Stream};
+use crate::{FeedConfig, Shared, findings};
+
+/// A walsender that is pinged and says nothing for this long is given up.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Messages taken in before anything else gets its turn.
+const BATCH: usize = 4096;
+
+type InFlight = Pin<Box<dyn Future<Output = Result<(Sampled, Option<Fingerprint>), Failure>> + Send>>;
+
+/// A stream that is up.
+pub(crate) struct Follower<'a> {
+    shared: &'a Shared,
+    control: Arc<Control>,
+    stream: Stream,
+    coverage: Coverage,
+    fold: Fold,
+    index: Index,
+    fingerprint: Fingerprint,
+    /// Something was changed that could not be attributed: everything cached must die.
+    unknown_change: bool,
+    last_message: Moment,
+    /// Whose life is being followed.
+    pub(crate) incarnation: Incarnation,
+}
+
+impl<'a> Follower<'a> {
+    /// Connects, makes a slot, reads the catalog, and begins the epoch in which this stream is complete.
+    pub(crate) async fn begin(config: &FeedConfig, shared: &'a Shared) -> Result<Self, Failure> {
+        let account = &config.account;
+        let control = Control::connect(account).await?;
+        let preflight = control.preflight().await?;
+        let findings = findings::preflight(account, &preflight);
+        if !findings.is_empty() {
+            return Err(Failure::Preflight(findings));
+        }
+        let mut stream = Stream::connect(account).await?;
+        let system = stream.identify().await?;
+        let slot = stream.create_slot().await?;
+        if !control.sees(&slot).await? {
+            return Err(Failure::Preflight(vec![findings::two_servers(account)]));
+        }
+        let control = Arc::new(control);
+        // After the slot was made: see `Coverage::new`.
+        let (before, _) = Arc::clone(&control).sample(false).await?;
+        stream.start(&slot).await?;
+        let loaded = control.load(next_version(shared)).await?;
+        let now = Moment::now();
+        let coverage =
+            Coverage::new(config.max_lag, config.ddl_check, slot.consistent, &before.snapshot, now);
+        let mut follower = Self {
+            shared,
+            control,
+            stream,
+            coverage,
+            fold: Fold::default(),
+            index: Index::default(),
+            fingerprint: loaded.fingerprint.clone(),
+            unknown_change: false,
+            last_message: now,
+            incarnation: Incarnation {
+                system: system.system,
+                timeline: system.timeline,
+                started: preflight.started,
+                database: preflight.database,
+            },
+        };
+        follower.adopt(loaded, true);
+        shared.health.set(FeedState::Connected);
+        Ok(follower)
+    }
+
+    /// Follows until something breaks.
+    pub(crate) async fn follow(&mut self) -> Failure {
+        let mut in_flight: Option<InFlight> = None;
+        loop {
+            if let Err(failure) = self.turn(&mut in_flight).await {
+                return failure;
+            }
+        }
+    }
+
+    /// Hands out what is proven, does what is due, and waits for the next event.
+    async fn turn(&mut self, in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
+        self.publish();
+        let now = Moment::now();
+        if now.since(self.last_message) > SILENCE {
+            return Err(Failure::Timeout { what: "pings of the walsender", limit: SILENCE });
+        }
+        let until = match self.coverage.next(now) {
+            Step::Sample => {
+                *in_flight = Some(self.begin_sample());
+                return Ok(());
+            }
+            Step::Ping => {
+                self.stream.report(self.coverage.applied(), true).await?;
+                self.coverage.pinged(now);
+                return Ok(());
+            }
+            Step::Wait(until) => until,
+        };
+        tokio::select! {
+            message = self.stream.next() => self.take_in(message?).await,
+            sample = arrival(in_flight) => {
+                *in_flight = None;
+                self.end_sample(sample?).await
+            }
+            () = self.shared.fence.sample_requested() => {
+                self.coverage.request();
+                Ok(())
+            }
+            () = tokio::time::sleep(until.since(now)) => Ok(()),
+        }
+    }
+
+    /// Touches were made before: readers that see a position or a moment see the touches it stands for.
+    fn publish(&self) {
+        let fence = &self.shared.fence;
+        fence.set_applied(self.coverage.applied().0);
+        fence.set_visible(self.coverage.visible().0);
+        if self.coverage.covered() > fence.covered() {
+            fence.set_covered(self.coverage.covered());
+        }
+    }
+
+    async fn take_in(&mut self, first: Message) -> Result<(), Failure> {
+        self.last_message = Moment::now();
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            match next {
+                Some(Message::Data { start, text }) => self.change(start, &text)?,
+                Some(Message::Keepalive { end, reply }) => {
+                    self.coverage.reach(end);
+                    if reply {
+                        self.stream.report(self.coverage.applied(), false).await?;
+                    }
+                }
+                None => break,
+            }
+            next = self.stream.try_next()?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, start: larder_core::Lsn, text: &[u8]) -> Result<(), Failure> {
+        let Shared { tags, health, .. } = self.shared;
+        match self.fold.take(text, start, &self.index, tags, health) {
+            Folded::Nothing => {}
+            Folded::Commit(commit) => {
+                if commit.position <= self.coverage.applied() {
+                    return Err(Failure::Protocol("a commit that should have come earlier".to_owned()));
+                }
+                let due = self.coverage.commit(commit.xid, commit.position, commit.review);
+                self.unknown_change |= commit.unknown && due;
+            }
+            Folded::Unknown => {
+                self.coverage.request_review();
+                self.unknown_change = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_sample(&mut self) -> InFlight {
+        // The order matters: a request that comes after the flag was read is about something that was acknowledged
+        // after `start`, and this sample claims nothing about that.
+        let start = Moment::now();
+        let review = self.shared.fence.take_review_request();
+        let compare = self.coverage.begin_sample(start, review);
+        Box::pin(Arc::clone(&self.control).sample(compare))
+    }
+
+    async fn end_sample(&mut self, answer: (Sampled, Option<Fingerprint>)) -> Result<(), Failure> {
+        let (sampled, fingerprint) = answer;
+        let lag = sampled.position.0.saturating_sub(self.coverage.applied().0);
+        self.shared.health.lag_bytes.store(lag, Ordering::Relaxed);
+        if let Some(fingerprint) = fingerprint
+            && (fingerprint != self.fingerprint || self.unknown_change)
+        {
+            self.reload().await?;
+        }
+        let review = self.shared.fence.take_review_request();
+        self.coverage.end_sample(sampled, review, Moment::now());
+        Ok(())
+    }
+
+    /// Reads the catalog anew. Nothing is taken from the stream meanwhile: what was folded in with the old names lies
+    /// before the new floor, what comes after it is folded in with the new ones.
+    async fn reload(&mut self) -> Result<(), Failure> {
+        let loaded = self.control.load(next_version(self.shared)).await?;
+        self.adopt(loaded, false);
+        self.last_message = Moment::now();
+        Ok(())
+    }
+
+    /// Publishes a catalog and begins the epoch that goes with it.
+    ///
+    /// First the catalog, then the epoch, because a session reads them the other way round: it judges by a catalog,
+    /// then takes the epoch for its fill. With this order a session that got the new epoch finds the new catalog
+    /// published, and so can tell that it judged by the old one (compare `Catalog::version` after the fill point was
+    /// taken, or have it in the key). One that got the old epoch has filled a dead entry. With the opposite order an
+    /// answer judged by the old catalog could be kept in the new epoch without anybody being able to notice.
+    /// In between, a session with the new catalog can still hit an entry of the old epoch; it is no older than what
+    /// the session could have had a moment before, since coverage does not move here: whoever must see the change
+    /// (it was acknowledged, so it is marked) misses until coverage has passed it, which is after this.
+    fn adopt(&mut self, loaded: Loaded, restart: bool) {
+        let Loaded { catalog, index, fingerprint, floor } = loaded;
+        let version = catalog.version;
+        self.shared.catalog.store(Some(Arc::new(catalog)));
+        let epoch = self.shared.fence.begin_epoch(floor.0, restart);
+        self.index = index;
+        self.fingerprint = fingerprint;
+        self.unknown_change = false;
+        tracing::info!(version, epoch, %floor, restart, "catalog read");
+        if restart {
+            FeedHealth::count(&self.shared.health.gaps);
+        }
+    }
+}
+
+fn next_version(shared: &Shared) -> u64 {
+    shared.catalog.load().as_ref().map_or(1, |catalog| catalog.version + 1)
+}
+
+async fn arrival(in_flight: &mut Option<InFlight>) -> Result<(Sampled, Option<Fingerprint>), Failure> {
+    match in_flight {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,347 @@
+//! A thin client for the streaming replication protocol: connects, makes a temporary logical slot with
+//! `test_decoding`, and hands out what arrives. It knows no meaning; that is `fold` and `coverage`.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use larder_core::Lsn;
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::error::{Failure, ServerError, within};
+use crate::framing::{Frame, Framer};
+use crate::{Account, auth};
+
+/// A write of some 40 bytes that is not taken within this time means that the origin is frozen or gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For an answer to an ordinary command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A slot waits for every transaction that is running. When one takes longer than this, the operator is told and
+/// the wait starts anew.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// PostgreSQL counts time in microseconds since 2000-01-01; in seconds after the Unix epoch.
+const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+/// One message of the stream.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// XLogData: output of the plugin for the record at `start`. For a commit, `start` is the end of its record.
+    Data {
+        /// Position.
+        start: Lsn,
+        /// Text of the plugin.
+        text: Bytes,
+    },
+    /// Keepalive: everything that committed at or before `end` has been sent.
+    Keepalive {
+        /// Position.
+        end: Lsn,
+        /// The server wants to hear from us now.
+        reply: bool,
+    },
+}
+
+/// Who answers at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SystemId {
+    /// System identifier.
+    pub(crate) system: String,
+    /// Timeline.
+    pub(crate) timeline: String,
+}
+
+/// A new slot.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    /// Its name.
+    pub(crate) name: String,
+    /// Every transaction that commits after this position will be sent.
+    pub(crate) consistent: Lsn,
+}
+
+/// The replication connection.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    wire: Wire,
+}
+
+impl Stream {
+    /// Connects and logs in.
+    pub(crate) async fn connect(account: &Account) -> Result<Self, Failure> {
+        let mut wire = within(account.connect_timeout, "connecting", Wire::open(account)).await?;
+        within(account.connect_timeout, "logging in", wire.start(account)).await?;
+        Ok(Self { wire })
+    }
+
+    /// IDENTIFY_SYSTEM.
+    pub(crate) async fn identify(&mut self) -> Result<SystemId, Failure> {
+        let row = within(COMMAND_TIMEOUT, "IDENTIFY_SYSTEM", self.wire.query("IDENTIFY_SYSTEM")).await?;
+        let mut fields = row.into_iter();
+        match (fields.next().flatten(), fields.next().flatten()) {
+            (Some(system), Some(timeline)) => Ok(SystemId { system, timeline }),
+            _ => Err(Failure::Protocol("IDENTIFY_SYSTEM".to_owned())),
+        }
+    }
+
+    /// Makes a slot that dies with this connection.
+    pub(crate) async fn create_slot(&mut self) -> Result<Slot, Failure> {
+        let name = format!("larder_{}_{:08x}", std::process::id(), fastrand::u32(..));
+        let sql =
+            format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL test_decoding NOEXPORT_SNAPSHOT");
+        let row = within(SLOT_TIMEOUT, "CREATE_REPLICATION_SLOT", self.wire.query(&sql)).await?;
+        let consistent = row.into_iter().nth(1).flatten().and_then(|text| text.parse().ok());
+        let consistent = consistent.ok_or_else(|| Failure::Protocol("CREATE_REPLICATION_SLOT".to_owned()))?;
+        Ok(Slot { name, consistent })
+    }
+
+    /// Lets the changes flow.
+    pub(crate) async fn start(&mut self, slot: &Slot) -> Result<(), Failure> {
+        let sql = format!(
+            "START_REPLICATION SLOT \"{}\" LOGICAL 0/0 (\"include-xids\" '1', \"skip-empty-xacts\" '0')",
+            slot.name
+        );
+        within(COMMAND_TIMEOUT, "START_REPLICATION", async {
+            let mut out = BytesMut::new();
+            frontend::query(&sql, &mut out)?;
+            self.wire.send(&out).await?;
+            self.wire.expect(b'W').await.map(|_| ())
+        })
+        .await
+    }
+
+    /// The next message. May be dropped while it waits: nothing is lost.
+    pub(crate) async fn next(&mut self) -> Result<Message, Failure> {
+        loop {
+            if let Some(message) = self.try_next()? {
+                return Ok(message);
+            }
+            self.wire.fill().await?;
+        }
+    }
+
+    /// The next message that has already arrived.
+    pub(crate) fn try_next(&mut self) -> Result<Option<Message>, Failure> {
+        while let Some(frame) = self.wire.try_frame()? {
+            if frame.tag == b'd' {
+                return message(&frame.body).map(Some);
+            }
+            if frame.tag == b'c' || frame.tag == b'C' {
+                return Err(Failure::Protocol("the server ended the stream".to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Standby status update: everything up to `applied` is safe with us. With `ping` the server answers with a
+    /// keepalive at once.
+    pub(crate) async fn report(&mut self, applied: Lsn, ping: bool) -> Result<(), Failure> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(POSTGRES_EPOCH);
+        let mut out = BytesMut::with_capacity(39);
+        out.put_u8(b'd');
+        out.put_i32(38);
+        out.put_u8(b'r');
+        for _ in ["written", "flushed", "applied"] {
+            out.put_u64(applied.0);
+        }
+        out.put_u64(u64::try_from(now.as_micros()).unwrap_or_default());
+        out.put_u8(u8::from(ping));
+        self.wire.send(&out).await
+    }
+}
+
+fn message(body: &Bytes) -> Result<Message, Failure> {
+    let malformed = || Failure::Protocol("malformed replication message".to_owned());
+    let (&kind, rest) = body.split_first().ok_or_else(malformed)?;
+    let (position, rest) = rest.split_first_chunk::<8>().ok_or_else(malformed)?;
+    let position = Lsn(u64::from_be_bytes(*position));
+    match kind {
+        // Start, end of WAL, clock, text.
+        b'w' if rest.len() >= 16 => Ok(Message::Data { start: position, text: body.slice(25..) }),
+        // End of WAL, clock, whether a reply is wanted.
+        b'k' => {
+            let reply = rest.get(8).ok_or_else(malformed)?;
+            Ok(Message::Keepalive { end: position, reply: *reply != 0 })
+        }
+        _ => Err(malformed()),
+    }
+}
+
+/// A socket with frames on it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    socket: TcpStream,
+    framer: Framer,
+}
+
+impl Wire {
+    async fn open(account: &Account) -> Result<Self, Failure> {
+        let target = (account.host.as_str(), account.port);
+        let socket = TcpStream::connect(target).await.map_err(Failure::Connect)?;
+        socket.set_nodelay(true)?;
+        keep_alive(&socket)?;
+        Ok(Self { socket, framer: Framer::default() })
+    }
+
+    async fn start(&mut self, account: &Account) -> Result<(), Failure> {
+        let parameters = [
+            ("user", account.user.as_str()),
+            ("database", account.database.as_str()),
+            ("replication", "database"),
+            ("application_name", "larder feed"),
+            ("client_encoding", "UTF8"),
+            ("options", "-c search_path= -c statement_timeout=0 -c idle_session_timeout=0"),
+        ];
+        let mut out = BytesMut::new();
+        frontend::startup_message(parameters, &mut out)?;
+        self.send(&out).await?;
+        auth::log_in(self, account).await?;
+        while self.frame().await?.tag != b'Z' {}
+        Ok(())
+    }
+
+    /// Runs one command and returns the fields of its last row.
+    async fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out)?;
+        self.send(&out).await?;
+        let mut row = Vec::new();
+        loop {
+            let frame = self.frame().await?;
+            match frame.tag {
+                b'D' => {
+                    row =
+                        data_row(&frame.body).ok_or_else(|| Failure::Protocol("malformed row".to_owned()))?;
+                }
+                b'Z' => return Ok(row),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        within(WRITE_TIMEOUT, "a write", self.socket.write_all(bytes)).await
+    }
+
+    /// The next frame, which must be of that type; notices are passed over.
+    pub(crate) async fn expect(&mut self, tag: u8) -> Result<Frame, Failure> {
+        loop {
+            let frame = self.frame().await?;
+            if frame.tag == tag {
+                return Ok(frame);
+            }
+            if !matches!(frame.tag, b'N' | b'S' | b'v') {
+                let got = char::from(frame.tag);
+                return Err(Failure::Protocol(format!("message '{got}' instead of '{}'", char::from(tag))));
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Frame, Failure> {
+        loop {
+            if let Some(frame) = self.try_frame()? {
+                return Ok(frame);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// A complete frame; an ErrorResponse is turned into the error that it is.
+    fn try_frame(&mut self) -> Result<Option<Frame>, Failure> {
+        let frame = self
+            .framer
+            .next()
+            .map_err(|_| Failure::Protocol("a frame of impossible length: is this PostgreSQL?".to_owned()))?;
+        match frame {
+            Some(frame) if frame.tag == b'E' => Err(Failure::Server(server_error(&frame.body))),
+            other => Ok(other),
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Failure> {
+        self.framer.buffer.reserve(64 << 10);
+        match self.socket.read_buf(&mut self.framer.buffer).await? {
+            0 => Err(Failure::Lost(std::io::ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Lets the kernel find out that the other machine is gone: first probe after 10 s, given up after 25 s.
+fn keep_alive(socket: &TcpStream) -> std::io::Result<()> {
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket2::SockRef::from(socket).set_tcp_keepalive(&probes)
+}
+
+fn server_error(body: &[u8]) -> ServerError {
+    let mut error = ServerError::default();
+    for field in body.split(|byte| *byte == 0) {
+        let Some((kind, text)) = field.split_first() else { continue };
+        let text = || String::from_utf8_lossy(text).into_owned();
+        match kind {
+            b'C' => error.code = text(),
+            b'M' => error.message = text(),
+            _ => {}
+        }
+    }
+    error
+}
+
+fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut fields = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            fields.push(None);
+            rest = after;
+            continue;
+        };
+        let (text, after) = after.split_at_checked(length)?;
+        fields.push(Some(String::from_utf8_lossy(text).into_owned()));
+        rest = after;
+    }
+    Some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replication_messages_are_read() {
+        let mut data = vec![b'w'];
+        data.extend(7_u64.to_be_bytes());
+        data.extend([0; 16]);
+        data.extend(b"BEGIN 1");
+        match message(&Bytes::from(data)).unwrap() {
+            Message::Data { start, text } => assert_eq!((start, &text[..]), (Lsn(7), &b"BEGIN 1"[..])),
+            other @ Message::Keepalive { .. } => panic!("{other:?}"),
+        }
+        let mut alive = vec![b'k'];
+        alive.extend(9_u64.to_be_bytes());
+        alive.extend([0; 8]);
+        alive.push(1);
+        match message(&Bytes::from(alive.clone())).unwrap() {
+            Message::Keepalive { end, reply } => assert_eq!((end, reply), (Lsn(9), true)),
+            other @ Message::Data { .. } => panic!("{other:?}"),
+        }
+        for cut in 0..alive.len() {
+            assert!(message(&Bytes::copy_from_slice(&alive[..cut])).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn rows_and_errors_are_read_and_never_panic() {
+        let row = b"\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(data_row(row), Some(vec![Some("ab".to_owned()), None, Some(String::new())]));
+        for cut in 0..row.len() {
+            assert_eq!(data_row(&row[..cut]), None, "{cut}");
+        }
+        let error = server_error(b"SERROR\0C42501\0Mpermission denied\0\0");
+        assert_eq!(error, ServerError { code: "42501".into(), message: "permission denied".into() });
+    }
+}
