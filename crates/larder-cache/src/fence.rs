@@ -103,7 +103,9 @@ impl Fence {
     ///
     /// Does nothing while a review is requested and not yet taken: see [`Fence::request_review`].
     pub fn set_covered(&self, at: Moment) {
-        if self.review.load(Ordering::SeqCst) {
+        // The sample's clock was read before this barrier: see `request_review`.
+        sync::fence(Ordering::SeqCst);
+        if self.review.load(Ordering::Acquire) {
             return;
         }
         if self.covered.fetch_max(at.0, Ordering::Release) < at.0 {
@@ -154,7 +156,7 @@ impl Fence {
     /// To be asked after a sample's start and before its `set_covered`; a request that comes in between holds coverage
     /// back by itself.
     pub fn take_review_request(&self) -> bool {
-        self.review.swap(false, Ordering::SeqCst)
+        self.review.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -190,7 +192,7 @@ impl Fence {
     ///
     /// Either `set_covered` finds the flag and does nothing, or it did not see it: then it had begun before the flag
     /// was up, its sample's start lies before the mark made here, and lookups that heed marks miss. For that, the flag
-    /// must be up for all to see *before the clock is read*: hence the full barrier.
+    /// must be up for all to see *before the clock is read*: hence the full barriers, here and there.
     pub fn request_review(&self) {
         self.raise_review(Moment::now);
         self.request_sample();
@@ -219,7 +221,7 @@ impl Fence {
 
     /// The moment of the mark.
     pub(crate) fn raise_review(&self, clock: impl FnOnce() -> Moment) -> Moment {
-        self.review.store(true, Ordering::SeqCst);
+        self.review.store(true, Ordering::Release);
         sync::fence(Ordering::SeqCst);
         let now = clock();
         self.mark_all(now);

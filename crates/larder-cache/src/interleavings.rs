@@ -124,6 +124,26 @@ fn argument_5_a_position_of_the_old_life_does_not_outlive_it() {
     });
 }
 
+/// The new life's positions may also be higher. A fill that took one of them into the old epoch is dead, though this
+/// reader has no coverage that would tell it of the new life.
+#[test]
+fn argument_5_a_position_of_the_new_life_does_not_enter_the_old_one() {
+    loom::model(|| {
+        let (fence, tags, tag) = proven();
+        let feed = thread::spawn({
+            let (fence, tags) = (Arc::clone(&fence), Arc::clone(&tags));
+            move || {
+                tags.restart(&fence, 200);
+                fence.set_visible(200);
+            }
+        });
+        if let Some(point @ FillPoint { as_of: 200, epoch: 0 }) = fence.fill_point() {
+            assert!(!given(&entry(point, &tag), &fence, 0));
+        }
+        feed.join().unwrap();
+    });
+}
+
 #[test]
 fn argument_6_no_fill_of_an_epoch_stands_below_its_floor() {
     loom::model(|| {
@@ -162,14 +182,14 @@ fn argument_7_a_change_during_the_fill_is_seen_by_whoever_sees_its_coverage() {
 }
 
 /// A review requested while the feed samples: the flag stops the coverage, or the coverage precedes the mark. The clock
-/// is a counter here, and the feed reads it before it looks at the flag, as it does with the real one.
+/// is a counter here that orders nothing else; the feed reads it before it looks at the flag, as with the real one.
 #[test]
 fn a_review_is_never_overtaken_by_coverage() {
     loom::model(|| {
         let (fence, _, _) = proven();
         let clock = Arc::new(loom::sync::atomic::AtomicU64::new(11));
         let tick =
-            |clock: &loom::sync::atomic::AtomicU64| clock.fetch_add(1, loom::sync::atomic::Ordering::SeqCst);
+            |clock: &loom::sync::atomic::AtomicU64| clock.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
         let feed = thread::spawn({
             let (fence, clock) = (Arc::clone(&fence), Arc::clone(&clock));
             move || fence.set_covered(Moment(tick(&clock)))

@@ -306,3 +306,18 @@ impl<V> Lifecycle<Arc<[u8]>, Slot<V>> for CountEvictions {
         evicted.push((key, slot));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overhead_covers_what_surrounds_a_value() {
+        let arc_counts = 2 * size_of::<usize>();
+        let entry = size_of::<Entry<()>>() + arc_counts;
+        let slot = size_of::<Arc<[u8]>>() + size_of::<Slot<()>>() + 21;
+        assert!(entry <= 88, "{entry}");
+        assert!(slot <= 53, "{slot}");
+        assert!(entry + arc_counts + 2 * slot + 32 <= OVERHEAD);
+    }
+}
