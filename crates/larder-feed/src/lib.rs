@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_cache::{Fence, Tags};
-use larder_core::{CatalogCell, FeedHealth, FeedState, Finding};
+use larder_core::{Catalog, CatalogCell, FeedHealth, FeedState, Finding};
 
 use crate::error::Failure;
 use crate::follow::Follower;
@@ -99,6 +99,12 @@ pub async fn run(config: FeedConfig, shared: Shared) {
 /// Preflight for `larder check`: everything that stands in the way, with its remedy; empty when nothing does.
 pub async fn check(config: &FeedConfig) -> Vec<Finding> {
     check::check(config).await
+}
+
+/// The catalog as it is now, for `larder explain`; else what stands in the way, with its remedy.
+pub async fn load_catalog(account: &Account) -> Result<Catalog, Vec<Finding>> {
+    let load = async { control::Control::connect(account).await?.load(0).await };
+    load.await.map(|loaded| loaded.catalog).map_err(|failure| failure.findings(account))
 }
 
 /// The SQL of `larder setup`: the event triggers that announce DDL with a transactional logical message.
