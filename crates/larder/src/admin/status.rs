@@ -13,6 +13,7 @@ use crate::serve::Shared;
 pub(super) fn json(shared: &Shared) -> Json {
     let (now, fence, health) = (Moment::now(), &shared.fence, &shared.health);
     let (entries, bytes) = shared.proxy.tier();
+    let queries = shared.proxy.counters();
     let changes: serde_json::Map<_, _> =
         shared.changes().into_iter().map(|(kind, count)| (kind.to_owned(), json!(count))).collect();
     json!({
@@ -36,6 +37,13 @@ pub(super) fn json(shared: &Shared) -> Json {
         "epoch": fence.epoch(),
         "tiers": { "l1": { "entries": entries, "bytes": bytes } },
         "clients": shared.proxy.clients(),
+        "queries": {
+            "hits": queries.hits,
+            "misses": queries.misses,
+            "coalesced": queries.coalesced,
+            "bypassed": queries.bypassed,
+            "errors": queries.errors,
+        },
     })
 }
 

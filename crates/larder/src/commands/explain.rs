@@ -1,9 +1,119 @@
+//! `larder explain`: the judgement that the client path would make, in words.
+
 use std::process::ExitCode;
 
-use crate::config::Effective;
+use anyhow::Context as _;
+use larder_core::Catalog;
+use larder_sql::{Effect, Footprint, Judgement, Parsed};
+use serde_json::{Value as Json, json};
 
-/// `larder explain`.
-pub(crate) fn explain(effective: &Effective, _sql: &str, _as_json: bool) -> anyhow::Result<ExitCode> {
+use crate::cli::print_text;
+use crate::config::{Config, Effective};
+use crate::serve::{account, block_on};
+
+/// The grammar recurses with the nesting of the text, as on the workers of the client path.
+const STACK: usize = 32 << 20;
+
+/// What the key of an answer holds besides the statement (see larder-proxy's `key` and `facts`).
+const KEY: &str = "the text without comments, types, formats and values of parameters, the protocol, the database, \
+                   the roles, and every setting that can change the answer";
+
+/// Says whether the statement would be answered from memory, on what its answer depends, and what it may change.
+pub(crate) fn explain(effective: &Effective, sql: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     effective.require_origin()?;
-    anyhow::bail!("explain needs the catalog loader");
+    let (catalog, path) = block_on(read_origin(&effective.config))?;
+    let judgement = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let judge = thread.spawn_scoped(scope, || Parsed::parse(sql).judge(&catalog, &path))?;
+        judge
+            .join()
+            .map_err(|_| anyhow::anyhow!("the statement cannot be judged; please report this as a bug"))
+    })?;
+    let text = if as_json {
+        format!("{:#}\n", as_document(&judgement, &catalog, &path))
+    } else {
+        in_words(&judgement, &catalog, &path)
+    };
+    print_text(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The catalog, and the search path of Larder's own account.
+async fn read_origin(config: &Config) -> anyhow::Result<(Catalog, Vec<String>)> {
+    let account = account(config).map_err(|finding| super::stated(&[finding]))?;
+    let catalog = larder_feed::load_catalog(&account).await.map_err(|findings| super::stated(&findings))?;
+    let client = super::connect(config).await?;
+    let row = client.query_one("SELECT current_schemas(true)::text[]", &[]).await?;
+    Ok((catalog, row.try_get(0).context("current_schemas() is no list of names")?))
+}
+
+fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<12}{value}\n"));
+    match &judgement.verdict {
+        Ok(plan) => {
+            line("verdict", "cacheable");
+            let relations: Vec<_> = plan.relations.iter().map(|oid| name(catalog, *oid)).collect();
+            let depends =
+                if relations.is_empty() { "on no relation".to_owned() } else { relations.join(", ") };
+            line("depends", &depends);
+            if let Some(ttl) = plan.ttl {
+                line("ttl", &format!("{ttl:?}, by its comment"));
+            }
+            line("key", KEY);
+        }
+        Err(reason) => {
+            line("verdict", &format!("not cacheable: {reason}"));
+            line("because", reason.explanation());
+        }
+    }
+    line("may change", &changes(&judgement.effect, catalog).join(", "));
+    line(
+        "judged with",
+        &format!("search_path {}, as the role of Larder's own account has it", path.join(", ")),
+    );
+    text
+}
+
+fn as_document(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Json {
+    let plan = judgement.verdict.as_ref().ok();
+    let reason = judgement.verdict.as_ref().err();
+    let relation = |oid: &u32| json!({ "oid": oid, "name": name(catalog, *oid) });
+    json!({
+        "cacheable": plan.is_some(),
+        "relations": plan.map(|plan| plan.relations.iter().map(relation).collect::<Vec<_>>()),
+        "ttl_seconds": plan.and_then(|plan| plan.ttl).map(|ttl| ttl.as_secs_f64()),
+        "reason": reason.map(|reason| reason.name()),
+        "explanation": reason.map(|reason| reason.explanation()),
+        "may_change": changes(&judgement.effect, catalog),
+        "search_path": path,
+    })
+}
+
+fn name(catalog: &Catalog, oid: u32) -> String {
+    match catalog.relations.get(&oid) {
+        Some(relation) => format!("{}.{}", relation.schema, relation.name),
+        None => format!("oid {oid}"),
+    }
+}
+
+fn changes(effect: &Effect, catalog: &Catalog) -> Vec<String> {
+    let mut changes = match &effect.writes {
+        Footprint::Nothing => Vec::new(),
+        Footprint::Relations(oids) => {
+            oids.iter().map(|oid| format!("rows of {}", name(catalog, *oid))).collect()
+        }
+        Footprint::Everything => vec!["rows of anything".to_owned()],
+    };
+    let more = [
+        (effect.settings, "settings of the session"),
+        (effect.catalog, "the catalog"),
+        (effect.temporary, "temporary objects"),
+        (effect.lock, "locks held"),
+    ];
+    changes.extend(more.iter().filter(|(may, _)| *may).map(|(_, what)| (*what).to_owned()));
+    if changes.is_empty() {
+        changes.push("nothing".to_owned());
+    }
+    changes
 }
