@@ -29,8 +29,7 @@ def reads(conn):
     for turn in range(6):
         for label, statement, parameters in READS:
             cursor = conn.execute(statement, parameters or None)
-            columns = [(c.name, c.type_code, c.internal_size, c.table_oid if hasattr(c, "table_oid") else None)
-                       for c in cursor.description]
+            columns = [(c.name, c.type_code, c.internal_size) for c in cursor.description]
             show(f"{label} {turn}", [cursor.statusmessage, columns, cursor.fetchall()])
         for user in (1, 2, 99):
             show(f"by id {turn}", conn.execute("select * from app_users where id = %s", [user]).fetchall())

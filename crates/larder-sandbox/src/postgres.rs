@@ -28,6 +28,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A fast shutdown waits for the walsenders, which wait for their receivers: not for ever.
 const FAST_LIMIT: Duration = Duration::from_secs(10);
 
+/// An immediate shutdown takes some hundredths of a second, unless a connection that came in meanwhile says nothing:
+/// PostgreSQL would wait for that one until its authentication timeout. Killed, it leaves nothing that matters.
+const DROP_LIMIT: Duration = Duration::from_secs(2);
+
 /// Between choosing a free port and using it, another process may take it.
 const PORT_ATTEMPTS: usize = 10;
 
@@ -428,7 +432,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // An immediate shutdown: there is nothing to save.
-        if let Err(error) = self.guarded.stop(&[(Signal::QUIT, FAST_LIMIT)]) {
+        if let Err(error) = self.guarded.stop(&[(Signal::QUIT, DROP_LIMIT)]) {
             tracing::warn!(%error, "a throw-away PostgreSQL does not stop");
         }
     }

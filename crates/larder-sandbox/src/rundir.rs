@@ -1,6 +1,6 @@
 //! The folder of one running server: its data, socket and log.
 //!
-//! It is named `larder-<server>-<pid of the owner>-<random>` and holds a file `owner.lock` that the owner keeps
+//! It is named `larder-sandbox-<server>-<pid of the owner>-<random>` and holds a file `owner.lock` that the owner keeps
 //! locked. The kernel drops the lock however the owner ends, so a folder whose lock can be taken is a leftover:
 //! [`sweep`] removes it. (A process number would be reused, and means nothing in another container.)
 
@@ -20,11 +20,11 @@ use crate::{
     owner::Owner,
 };
 
-const PREFIX: &str = "larder-";
+const PREFIX: &str = "larder-sandbox-";
 const LOCK: &str = "owner.lock";
 
-/// The longest path of a Unix socket is 107 bytes (sun_path); `.s.PGSQL.65535` and our own name need 50 of them.
-const LONGEST_PARENT: usize = 107 - 50;
+/// The longest path of a Unix socket is 107 bytes (sun_path); `.s.PGSQL.65535` and our own name need 60 of them.
+const LONGEST_PARENT: usize = 107 - 60;
 
 /// A folder without a lock file is left alone for so long: its owner may be about to make it.
 const GRACE: Duration = Duration::from_secs(60);
@@ -132,8 +132,8 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             folder
         };
-        let (alive, dead) = (make("larder-pg-1-a"), make("larder-pg-2-b"));
-        let (young, foreign) = (make("larder-pg-3-c"), make("something-else"));
+        let (alive, dead) = (make("larder-sandbox-pg-1-a"), make("larder-sandbox-pg-2-b"));
+        let (young, foreign) = (make("larder-sandbox-pg-3-c"), make("something-else"));
         let held = File::create(alive.join(LOCK)).unwrap();
         held.lock().unwrap();
         File::create(dead.join(LOCK)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,7 +19,11 @@ const OWNER: &str = "LARDER_SANDBOX_TEST_OWNER";
 fn dropping_stops_the_server_and_removes_its_folder() {
     let pg = Postgres::builder().start().unwrap();
     let (addr, folder) = (pg.addr(), pg.socket_dir().to_path_buf());
-    let _open = TcpStream::connect(addr).unwrap(); // a client that stays does not hinder
+    // Clients that stay do not hinder: one that has logged in, one that says nothing.
+    let mut session = TcpStream::connect(addr).unwrap();
+    session.write_all(b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0").unwrap();
+    session.read_exact(&mut [0; 9]).unwrap(); // AuthenticationOk
+    let _silent = TcpStream::connect(addr).unwrap();
     assert!(folder.join("data/PG_VERSION").is_file());
     drop(pg);
     assert_gone(addr, &folder);
