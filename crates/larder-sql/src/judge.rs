@@ -117,9 +117,11 @@ impl<'a> Judge<'a> {
         if let Some(reason) = refused_relation(relation) {
             self.refuse(reason);
         }
-        if relation.row_security {
-            // Policies call functions that this pass does not see.
+        if relation.row_security && relation.writes_elsewhere {
+            // Among the expressions that can run user code are those of its policies.
             self.danger(Bypass::RowSecurity);
+        } else if relation.row_security {
+            self.refuse(Bypass::RowSecurity);
         }
         let types = Types { catalog: self.catalog, path: &[] };
         let clock = TypeUse::Refused { reason: Bypass::Clock, runs_code: false };

@@ -3,12 +3,13 @@
 //! The input functions of date and time types accept these words in any case and with anything around them
 //! (`' NOW '`, `'[today,infinity)'`, `'{tomorrow}'`). Whether a value will be read by such a function is not known
 //! here, so every value that contains one of the words anywhere counts, `'knowledge'` included: a bypass too many is
-//! harmless.
+//! harmless. Ranges, arrays and rows take their elements apart first: in `'[n"o"w,)'` and `'{n\ow}'` the quotes and
+//! backslashes go away, so they are passed over here.
 
 /// Whether a parameter value contains `now`, `today`, `tomorrow` or `yesterday` in any case, anywhere: as input of a
 /// date or time type it would mean another instant each time.
 pub fn mentions_relative_time(value: &[u8]) -> bool {
-    // Called for every parameter of every hit: one comparison a byte unless a first letter fits.
+    // Called for the parameters of every fill: two comparisons a byte unless a first letter fits.
     (0..value.len().saturating_sub(2)).any(|at| value.get(at..).is_some_and(starts_with_a_word))
 }
 
@@ -49,7 +50,8 @@ fn starts_with_a_word(text: &[u8]) -> bool {
         Some(b'y') => &[b"yesterday"],
         _ => return false,
     };
-    words.iter().any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
+    let letters = || text.iter().filter(|byte| !matches!(byte, b'\\' | b'"')).map(u8::to_ascii_lowercase);
+    words.iter().any(|word| letters().take(word.len()).eq(word.iter().copied()))
 }
 
 #[cfg(test)]

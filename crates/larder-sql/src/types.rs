@@ -53,6 +53,10 @@ const READS_CATALOG: [&str; 11] = [
     "regtype",
 ];
 
+/// Ranges and multiranges of dates and timestamps.
+const DATE_RANGES: [&str; 6] =
+    ["datemultirange", "daterange", "tsmultirange", "tsrange", "tstzmultirange", "tstzrange"];
+
 /// Arrays of arrays do not exist, but a catalog could be anything.
 const MAX_ARRAY_DEPTH: usize = 4;
 
@@ -99,10 +103,7 @@ impl<'a> Types<'a> {
                 depth.checked_sub(1).map_or(user, |depth| self.numbered_within(element, depth))
             }
             TypeClass::BuiltIn => built_in(name, found.category),
-            TypeClass::Range if system && (name.starts_with("ts") || name.starts_with("date")) => {
-                TypeUse::DateTime(Value::OTHER)
-            }
-            TypeClass::Range if system => TypeUse::Plain(Value::OTHER),
+            TypeClass::Range if system => built_in(name, 'R'),
             TypeClass::Enum | TypeClass::Extension => TypeUse::Plain(Value::UNKNOWN),
             TypeClass::Range | TypeClass::Domain | TypeClass::Composite | TypeClass::Other => user,
         }
@@ -181,6 +182,8 @@ fn built_in(name: &str, category: char) -> TypeUse {
         }
         _ => match category {
             'D' => TypeUse::DateTime(Value::OTHER),
+            'R' if DATE_RANGES.contains(&name) => TypeUse::DateTime(Value::OTHER),
+            'R' => TypeUse::Plain(Value::OTHER),
             'N' | 'T' | 'B' => TypeUse::Plain(Value::OTHER),
             _ => TypeUse::Plain(Value::UNKNOWN),
         },
