@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 pub(crate) const PROBE: &str = "/* larder: session facts */ SELECT pg_catalog.current_schemas(true)::pg_catalog.text, \
      pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('client_encoding'), \
      session_user, current_user, pg_catalog.current_setting('role'), \
-     pg_catalog.array(select pg_catalog.current_setting(name, true) from (values \
+     array(select pg_catalog.current_setting(name, true) from (values \
      ('TimeZone'),('DateStyle'),('IntervalStyle'),('extra_float_digits'),('bytea_output'),('xmlbinary'),('xmloption'),\
      ('lc_messages'),('lc_monetary'),('lc_numeric'),('lc_time'),('standard_conforming_strings'),('backslash_quote'),\
      ('escape_string_warning'),('transform_null_equals'),('array_nulls'),('default_text_search_config'),\

@@ -50,7 +50,7 @@ impl Session {
     pub(crate) fn answer_query(&mut self, total: usize, arrival: Moment, followed: bool) -> Attempt {
         let Some(text) = self.query_text(total) else { return Attempt::Forward(Bypass::ProtocolShape) };
         if let Some(attempt) = self.not_now(|| worth_probing(text)) {
-            return attempt;
+            return if asks_last(text) { self.answer_last(total) } else { attempt };
         }
         let Some(plan) = self.known_plan(text, b"\0\0") else {
             return Attempt::Forward(Bypass::SettingsUnknown);
@@ -83,6 +83,19 @@ impl Session {
         if let Some(unnamed) = self.statements.remove(b"") {
             self.stale_unnamed |= unnamed.upstream.get();
         }
+        self.ready_for_query();
+        self.client.input.advance(total);
+        Attempt::Answered
+    }
+
+    /// `SHOW larder.last` while nothing else can be answered here: it needs neither catalog nor facts.
+    fn answer_last(&mut self, total: usize) -> Attempt {
+        if self.busy() {
+            return Attempt::Forward(Bypass::PipelineBusy);
+        }
+        let value = self.last_served();
+        encode::text_column(&mut self.client.output, LAST);
+        encode::text_value(&mut self.client.output, &value, "SHOW");
         self.ready_for_query();
         self.client.input.advance(total);
         Attempt::Answered
@@ -386,6 +399,11 @@ fn step_transaction(kind: &Kind, text: &[u8]) -> (&'static str, Option<Deferred>
         Kind::Commit => ("COMMIT", None),
         _ => ("ROLLBACK", None),
     }
+}
+
+fn asks_last(text: &[u8]) -> bool {
+    let trimmed = text.trim_ascii().strip_suffix(b";").unwrap_or(text.trim_ascii());
+    trimmed.eq_ignore_ascii_case(b"show larder.last")
 }
 
 /// Whether a statement of unknown effect is common enough in loops that reading the facts first pays.

@@ -301,6 +301,8 @@ impl Session {
                     return Fate::Relay;
                 }
                 self.knowledge.failed = true;
+                let message = backend::error_field(body, b'M').map(String::from_utf8_lossy);
+                tracing::debug!(?message, "the session's settings could not be read back");
             }
             (Own::Begin, b'E') => {
                 // The client believes that a transaction is open. There is none: nothing may follow.

@@ -112,6 +112,10 @@ impl Session {
             return;
         }
         let fence = &self.worker.shared.fence;
+        // The review first: the moments kept below must lie after it.
+        if self.pending.catalog {
+            fence.request_review();
+        }
         let now = Moment::now();
         if self.pending.everything {
             fence.mark_all(now);
@@ -123,9 +127,6 @@ impl Session {
             self.news = now;
         }
         // Marks come first: a sample that starts after them covers the write.
-        if self.pending.catalog {
-            fence.request_review();
-        }
         if self.pending.writes() {
             fence.request_sample();
         }
