@@ -1,6 +1,5 @@
 //! The control connection: samples, comparisons, the catalog. An ordinary session of Larder's account.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::{Catalog, Lsn};
@@ -118,15 +117,18 @@ impl Control {
         Ok(!rows.is_empty())
     }
 
-    /// Takes a sample, and compares the catalog if wanted.
-    pub(crate) async fn sample(
-        self: Arc<Self>,
-        compare: bool,
-    ) -> Result<(Sampled, Option<Fingerprint>), Failure> {
-        let statement = if compare { &self.compare } else { &self.sample };
-        let row = within(QUERY_TIMEOUT, "a sample", self.client.query_one(statement, &[])).await?;
-        let fingerprint: Option<&str> = row.try_get(2)?;
-        Ok((sampled(&row)?, fingerprint.map(Fingerprint::new)))
+    /// Takes a sample.
+    pub(crate) async fn sample(&self) -> Result<Sampled, Failure> {
+        let row = within(QUERY_TIMEOUT, "a sample", self.client.query_one(&self.sample, &[])).await?;
+        sampled(&row)
+    }
+
+    /// Takes a sample, and the catalog's fingerprint with the same starting point as another one.
+    pub(crate) async fn compare(&self, since: u32) -> Result<(Sampled, Fingerprint), Failure> {
+        let text = since.to_string();
+        let row =
+            within(QUERY_TIMEOUT, "a comparison", self.client.query_one(&self.compare, &[&text])).await?;
+        Ok((sampled(&row)?, Fingerprint { since, digest: row.try_get(2)? }))
     }
 
     /// Reads the catalog, the fingerprint that belongs to it, and then the position from which on answers were given
@@ -145,20 +147,20 @@ impl Control {
     }
 
     async fn try_load(&self, version: u64) -> Result<Loaded, Failure> {
+        let since = self.sample().await?.snapshot.horizon();
         self.client.batch_execute("begin transaction isolation level repeatable read, read only").await?;
-        let loaded = self.read_all(version).await;
+        let loaded = self.read_all(version, since).await;
         // Ends the transaction however it stands.
         self.client.batch_execute("rollback").await?;
         let (catalog, index, fingerprint) = loaded?;
-        let row = self.client.query_one(&self.sample, &[]).await?;
-        Ok(Loaded { catalog, index, fingerprint, floor: sampled(&row)?.position })
+        let floor = self.sample().await?.position;
+        Ok(Loaded { catalog, index, fingerprint, floor })
     }
 
     /// The fingerprint first: what changes after it is noticed as a difference from it, so the catalog need not be of
     /// one moment (`pg_get_viewdef()` looks at the newest state whatever the transaction's snapshot).
-    async fn read_all(&self, version: u64) -> Result<(Catalog, Index, Fingerprint), Failure> {
-        let row = self.client.query_one(&self.compare, &[]).await?;
-        let fingerprint = Fingerprint::new(row.try_get(2)?);
+    async fn read_all(&self, version: u64, since: u32) -> Result<(Catalog, Index, Fingerprint), Failure> {
+        let (_, fingerprint) = self.compare(since).await?;
         let (catalog, index) = catalog::load::read(&self.client, version).await?;
         Ok((catalog, index, fingerprint))
     }

@@ -102,6 +102,7 @@ pub(crate) fn refused(account: &Account, error: &ServerError) -> Finding {
             problem,
             "install PostgreSQL's contrib modules on the origin (package postgresql-contrib)".to_owned(),
         ),
+        "55P03" => slot_waits(),
         "57P03" => finding("starting", problem, "none needed: Larder tries again until PostgreSQL is ready".to_owned()),
         _ => interrupted(&problem),
     }

@@ -165,3 +165,101 @@ fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        fold: Fold,
+        index: Index,
+        tags: Tags,
+        health: FeedHealth,
+    }
+
+    impl Bench {
+        /// Table 1 `public.t`, and its partition 2 `public.t1`.
+        fn new() -> Self {
+            let mut index = Index::default();
+            index.insert(Index::key(b"public", b"t"), [1].into_iter());
+            index.insert(Index::key(b"public", b"t1"), [2, 1].into_iter());
+            Self { fold: Fold::default(), index, tags: Tags::default(), health: FeedHealth::default() }
+        }
+
+        fn take(&mut self, text: &str) -> Folded {
+            self.fold.take(text.as_bytes(), Lsn(500), &self.index, &self.tags, &self.health)
+        }
+
+        /// The outcome of a whole transaction, and the last changes of tables 1 and 2.
+        fn transaction(&mut self, lines: &[&str]) -> (Committed, [u64; 2]) {
+            assert_eq!(self.take("BEGIN 7"), Folded::Nothing);
+            for line in lines {
+                assert_eq!(self.take(line), Folded::Nothing);
+                assert_eq!(self.changes(), [0, 0], "before the commit nothing is touched");
+            }
+            match self.take("COMMIT 7") {
+                Folded::Commit(commit) => (commit, self.changes()),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn changes(&self) -> [u64; 2] {
+            [1, 2].map(|oid| self.tags.get(&relation_tag(oid)).last_change())
+        }
+    }
+
+    fn committed(review: bool, unknown: bool) -> Committed {
+        Committed { xid: 7, position: Lsn(500), review, unknown }
+    }
+
+    #[test]
+    fn a_commit_touches_relations_and_their_ancestors() {
+        let lines = ["table public.t: INSERT: id[integer]:1", "table public.t: DELETE: id[integer]:1"];
+        assert_eq!(Bench::new().transaction(&lines), (committed(false, false), [500, 0]));
+        let lines = ["table public.t1: UPDATE: id[integer]:1"];
+        assert_eq!(Bench::new().transaction(&lines), (committed(false, false), [500, 500]));
+        let lines = ["table public.t, public.t1: TRUNCATE: (no-flags)"];
+        let mut bench = Bench::new();
+        assert_eq!(bench.transaction(&lines), (committed(false, false), [500, 500]));
+        assert_eq!(bench.health.truncates.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn an_empty_one_and_an_announced_one_are_reviewed() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.transaction(&[]), (committed(true, false), [0, 0]));
+        assert_eq!(bench.health.ddl.load(Ordering::Relaxed), 1);
+        let lines = [
+            "table public.t: INSERT: id[integer]:1",
+            "message: transactional: 1 prefix: larder, sz: 1 content:x",
+        ];
+        assert_eq!(Bench::new().transaction(&lines), (committed(true, false), [500, 0]));
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_understood_is_unknown() {
+        let lines = ["table public.new: INSERT: id[integer]:1", "table public.t: INSERT: id[integer]:1"];
+        assert_eq!(Bench::new().transaction(&lines), (committed(true, true), [500, 0]));
+        assert_eq!(Bench::new().transaction(&["gibberish"]), (committed(true, true), [0, 0]));
+        assert_eq!(Bench::new().transaction(&["BEGIN 8"]).0, committed(true, true));
+        assert_eq!(Bench::new().take("gibberish"), Folded::Unknown);
+        assert_eq!(Bench::new().take("COMMIT 7"), Folded::Unknown);
+        assert_eq!(Bench::new().take("table public.t: INSERT: x"), Folded::Unknown);
+        assert_eq!(
+            Bench::new().take("message: transactional: 0 prefix: x, sz: 1 content:x"),
+            Folded::Nothing
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded_by_relations_not_rows() {
+        let mut bench = Bench::new();
+        bench.take("BEGIN 7");
+        for n in 0..RELATIONS_MAX + 10 {
+            bench.take(&format!("table public.n{n}: INSERT: id[integer]:1"));
+            bench.take(&format!("table public.n{n}: INSERT: id[integer]:2"));
+        }
+        assert_eq!(bench.fold.open.as_ref().unwrap().relations.len(), RELATIONS_MAX);
+        assert!(matches!(bench.take("COMMIT 7"), Folded::Commit(Committed { unknown: true, .. })));
+    }
+}

@@ -14,11 +14,13 @@ use crate::coverage::{Coverage, Sampled, Step};
 use crate::error::Failure;
 use crate::fold::{Fold, Folded, Index};
 use crate::incarnation::Incarnation;
-use crate::stream::{Message, Stream};
+use crate::stream::{Message, Slot, Stream};
 use crate::{FeedConfig, Shared, findings};
 
 /// A walsender that is pinged and says nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(10);
+/// A slot that takes longer to make than this waits for a long transaction.
+const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// Messages taken in before anything else gets its turn.
 const BATCH: usize = 4096;
 
@@ -52,13 +54,13 @@ impl<'a> Follower<'a> {
         }
         let mut stream = Stream::connect(account).await?;
         let system = stream.identify().await?;
-        let slot = stream.create_slot().await?;
+        let slot = create_slot(&mut stream, shared).await?;
         if !control.sees(&slot).await? {
             return Err(Failure::Preflight(vec![findings::two_servers(account)]));
         }
         let control = Arc::new(control);
         // After the slot was made: see `Coverage::new`.
-        let (before, _) = Arc::clone(&control).sample(false).await?;
+        let before = control.sample().await?;
         stream.start(&slot).await?;
         let loaded = control.load(next_version(shared)).await?;
         let now = Moment::now();
@@ -183,7 +185,15 @@ impl<'a> Follower<'a> {
         let start = Moment::now();
         let review = self.shared.fence.take_review_request();
         let compare = self.coverage.begin_sample(start, review);
-        Box::pin(Arc::clone(&self.control).sample(compare))
+        let (control, since) = (Arc::clone(&self.control), self.fingerprint.since);
+        Box::pin(async move {
+            if compare {
+                let (sampled, fingerprint) = control.compare(since).await?;
+                Ok((sampled, Some(fingerprint)))
+            } else {
+                Ok((control.sample().await?, None))
+            }
+        })
     }
 
     async fn end_sample(&mut self, answer: (Sampled, Option<Fingerprint>)) -> Result<(), Failure> {
@@ -191,7 +201,9 @@ impl<'a> Follower<'a> {
         let lag = sampled.position.0.saturating_sub(self.coverage.applied().0);
         self.shared.health.lag_bytes.store(lag, Ordering::Relaxed);
         if let Some(fingerprint) = fingerprint
-            && (fingerprint != self.fingerprint || self.unknown_change)
+            && (fingerprint != self.fingerprint
+                || self.unknown_change
+                || fingerprint.outlived(&sampled.snapshot))
         {
             self.reload().await?;
         }
@@ -230,6 +242,20 @@ impl<'a> Follower<'a> {
         tracing::info!(version, epoch, %floor, restart, "catalog read");
         if restart {
             FeedHealth::count(&self.shared.health.gaps);
+        }
+    }
+}
+
+/// A slot has to wait for every running transaction: when that takes long, the operator is told what it waits for.
+async fn create_slot(stream: &mut Stream, shared: &Shared) -> Result<Slot, Failure> {
+    let mut making = std::pin::pin!(stream.create_slot());
+    match tokio::time::timeout(SLOT_PATIENCE, &mut making).await {
+        Ok(slot) => slot,
+        Err(_) => {
+            let finding = findings::slot_waits();
+            tracing::warn!(remedy = finding.remedy, "{}", finding.problem);
+            shared.health.set(FeedState::Disconnected { findings: vec![finding], retry_in: Duration::ZERO });
+            making.await
         }
     }
 }

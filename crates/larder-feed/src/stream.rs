@@ -17,9 +17,11 @@ use crate::{Account, auth};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer to an ordinary command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// A slot waits for every transaction that is running. When one takes longer than this, the operator is told and
-/// the wait starts anew.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A slot waits for every transaction that is running. The server gives up waiting for one of them after its
+/// lock_timeout, set at startup; a client that just hangs up would leave a walsender behind until that one ends.
+const SLOT_LOCK_TIMEOUT: &str = "20s";
+/// It does so at most three times in a row.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(70);
 /// PostgreSQL counts time in microseconds since 2000-01-01; in seconds after the Unix epoch.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
@@ -190,7 +192,10 @@ impl Wire {
             ("replication", "database"),
             ("application_name", "larder feed"),
             ("client_encoding", "UTF8"),
-            ("options", "-c search_path= -c statement_timeout=0 -c idle_session_timeout=0"),
+            (
+                "options",
+                &format!("-c search_path= -c lock_timeout={SLOT_LOCK_TIMEOUT} -c idle_session_timeout=0"),
+            ),
         ];
         let mut out = BytesMut::new();
         frontend::startup_message(parameters, &mut out)?;

@@ -46,6 +46,17 @@ impl Snapshot {
         self.in_progress.iter().map(|xid| *xid as u32)
     }
 
+    /// An id that no transaction which was in progress lies below, nor any that began later.
+    #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are what catalogs show")]
+    pub(crate) fn horizon(&self) -> u32 {
+        self.xmin as u32
+    }
+
+    /// How many transactions ago that id was given out.
+    pub(crate) fn age(&self, xid: u32) -> u64 {
+        self.xmax.saturating_sub(self.widen(xid))
+    }
+
     /// The 64-bit id nearest to `xmax` with these low 32 bits: ids in use at one time span less than 2^31.
     #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are what is compared")]
     fn widen(&self, xid: u32) -> u64 {

@@ -1,9 +1,12 @@
 -- A sample, and a digest of everything in the catalog that can change an answer, its shape, or who may have it.
 --
--- Rows of catalogs that only DDL writes are told by (xmin, identity): an update makes a new row version. pg_class is
--- also written by TRUNCATE, VACUUM FULL and the like, so there the columns that matter are named. What ANALYZE and
--- VACUUM write, they write in place, which leaves xmin alone. Temporary objects are left out: no cached answer depends
--- on another session's. bit_xor over 64-bit hashes: rows have identities, so none occurs twice and cancels out.
+-- Rows of catalogs that only DDL writes are told by (xmin, identity): an update makes a new row version. What ANALYZE
+-- and VACUUM write, they write in place, which leaves xmin alone. $1 is an id (xid) that no transaction in progress
+-- when the catalog was read lies below. So every row version made since then is at or above it: of the large catalogs
+-- only those are digested, and all rows counted, which shows what was deleted. (From pg_attribute rows go with their
+-- relation, so there is nothing to count.) pg_class is also written by TRUNCATE, VACUUM FULL and the like, so there the
+-- columns that matter are named. Temporary objects are left out: no cached answer depends on another session's.
+-- bit_xor over 64-bit hashes: rows have identities, so none occurs twice and cancels out.
 with temporary as materialized (
   select array_agg(oid) as oids from pg_catalog.pg_namespace where nspname ~ '^pg_(toast_)?temp_'
 ), relation as materialized (
@@ -18,7 +21,8 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
   pg_postmaster_start_time(), pg_conf_load_time(),
   (select bit_xor(digest) from relation),
   (select bit_xor(hash_record_extended(row(a.xmin, a.attrelid, a.attnum), 0))
-     from pg_catalog.pg_attribute a join relation c on c.oid = a.attrelid where a.attrelid >= 16384 and a.attnum > 0),
+     from pg_catalog.pg_attribute a join relation c on c.oid = a.attrelid where a.attrelid >= 16384 and a.attnum > 0
+                                                                      and age(a.xmin) <= age($1::text::xid)),
   (select bit_xor(hash_record_extended(row(d.xmin, d.oid), 0))
      from pg_catalog.pg_attrdef d join relation c on c.oid = d.adrelid),
   (select bit_xor(hash_record_extended(row(t.xmin, t.oid), 0))
@@ -31,11 +35,14 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
      from pg_catalog.pg_index i join relation c on c.oid = i.indrelid
     where i.indrelid >= 16384 and (i.indexprs is not null or i.indpred is not null)),
   (select bit_xor(hash_record_extended(row(p.xmin, p.oid), 0)) from pg_catalog.pg_policy p),
-  (select bit_xor(hash_record_extended(row(k.xmin, k.oid), 0)) from pg_catalog.pg_constraint k, temporary
+  (select row(count(*), bit_xor(hash_record_extended(row(k.xmin, k.oid), 0)) filter (where age(k.xmin) <= age($1::text::xid)))
+     from pg_catalog.pg_constraint k, temporary
     where oids is null or k.connamespace <> all (oids)),
-  (select bit_xor(hash_record_extended(row(t.xmin, t.oid), 0)) from pg_catalog.pg_type t, temporary
+  (select row(count(*), bit_xor(hash_record_extended(row(t.xmin, t.oid), 0)) filter (where age(t.xmin) <= age($1::text::xid)))
+     from pg_catalog.pg_type t, temporary
     where oids is null or t.typnamespace <> all (oids)),
-  (select bit_xor(hash_record_extended(row(p.xmin, p.oid), 0)) from pg_catalog.pg_proc p, temporary
+  (select row(count(*), bit_xor(hash_record_extended(row(p.xmin, p.oid), 0)) filter (where age(p.xmin) <= age($1::text::xid)))
+     from pg_catalog.pg_proc p, temporary
     where oids is null or p.pronamespace <> all (oids)),
   (select bit_xor(hash_record_extended(row(n.xmin, n.oid), 0)) from pg_catalog.pg_namespace n, temporary
     where oids is null or n.oid <> all (oids)),
@@ -50,7 +57,8 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
   (select bit_xor(hash_record_extended(row(xmin, rngtypid), 0)) from pg_catalog.pg_range where rngtypid >= 16384),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_conversion where oid >= 16384),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_transform),
-  (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_collation),
+  (select row(count(*), bit_xor(hash_record_extended(row(xmin, oid), 0)) filter (where age(xmin) <= age($1::text::xid)))
+     from pg_catalog.pg_collation),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_ts_config),
   (select bit_xor(hash_record_extended(row(xmin, mapcfg, maptokentype, mapseqno), 0)) from pg_catalog.pg_ts_config_map),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_ts_dict),

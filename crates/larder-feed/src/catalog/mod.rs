@@ -5,18 +5,27 @@ pub(crate) mod load;
 use larder_core::{Catalog, Lsn};
 
 use crate::fold::Index;
+use crate::visibility::Snapshot;
 
 /// A sample and the catalog's fingerprint, in one statement.
 pub(crate) const COMPARE: &str = include_str!("compare.sql");
 
 /// A digest of everything in the catalog that can change an answer, its shape, or who may have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fingerprint(Box<str>);
+pub(crate) struct Fingerprint {
+    /// The digest is over row versions made by this transaction id or later, and counts of all rows.
+    pub(crate) since: u32,
+    /// As computed by the origin.
+    pub(crate) digest: String,
+}
 
 impl Fingerprint {
-    /// As computed by the origin.
-    pub(crate) fn new(text: &str) -> Self {
-        Self(text.into())
+    /// Ids are compared modulo 2^32: half way to where they become ambiguous, a new starting point is due.
+    const MAX_AGE: u64 = 1 << 30;
+
+    /// Whether the starting point is too long ago.
+    pub(crate) fn outlived(&self, now: &Snapshot) -> bool {
+        now.age(self.since) > Self::MAX_AGE
     }
 }
 

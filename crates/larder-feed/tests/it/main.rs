@@ -1,5 +1,11 @@
 //! The feed against real PostgreSQL servers of both supported ends, 15 and 18.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod catalog;
+mod faults;
+mod login;
+mod meaning;
+mod measure;
 mod rig;
 mod stream;
 

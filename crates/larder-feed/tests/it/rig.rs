@@ -15,7 +15,6 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Rig {
     pub(crate) pg: Postgres,
-    pub(crate) config: FeedConfig,
     pub(crate) shared: Shared,
     pub(crate) feed: JoinHandle<()>,
     pub(crate) client: Client,
@@ -44,9 +43,9 @@ impl Rig {
         pg.sql(schema).unwrap();
         let config = config(&pg, "larder");
         let shared = shared(&config);
-        let feed = tokio::spawn(larder_feed::run(config.clone(), shared.clone()));
+        let feed = tokio::spawn(larder_feed::run(config, shared.clone()));
         let client = connect(&pg).await;
-        let rig = Self { pg, config, shared, feed, client };
+        let rig = Self { pg, shared, feed, client };
         rig.covered_from_now().await;
         rig
     }
