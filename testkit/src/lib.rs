@@ -7,14 +7,17 @@
 mod client;
 mod clusters;
 mod compare;
+mod drivers;
 mod faulty;
 pub mod frame;
 mod larder;
+mod tokio_postgres_script;
 mod transcript;
 
 pub use client::{CancelKey, Login, RawClient};
 pub use clusters::{each_version, pg, pg15, pg18};
 pub use compare::{Script, Step, Target, Until, assert_same, compare, run};
+pub use drivers::Driver;
 pub use faulty::{Faulty, Towards};
 pub use frame::Frame;
 pub use larder::{Larder, LarderBuilder, Wait};

@@ -3,5 +3,6 @@
 
 mod client;
 mod compare;
+mod drivers;
 mod faulty;
 mod larder;
