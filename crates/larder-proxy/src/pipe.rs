@@ -88,6 +88,12 @@ impl Pipe {
         Ok(progress)
     }
 
+    /// Writes what is left and tells the peer that no more will come.
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)?;
+        if self.output.is_empty() { Pin::new(&mut self.stream).poll_shutdown(cx) } else { Poll::Pending }
+    }
+
     /// Moves everything read to `to`, uninterpreted.
     pub(crate) fn relay_all(&mut self, to: &mut Self) {
         if to.output.is_empty() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use larder_cache::Store;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::collect::ProxyCollector;
 use crate::metrics::WorkerMetrics;
@@ -66,6 +66,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let store = Store::new(Arc::clone(&shared.fence), config.memory, config.max_result);
         let origin_reachable = Arc::new(AtomicBool::new(true));
+        let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let config = Arc::new(config);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if config.workers == 0 { cores } else { config.workers };
@@ -76,10 +77,10 @@ impl Proxy {
             let (orders, received) = mpsc::unbounded_channel();
             workers.push(Hand { orders, metrics: Arc::clone(&metrics) });
             let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
-            let origin_reachable = Arc::clone(&origin_reachable);
+            let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
             threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
                 let plans = std::cell::RefCell::new(Plans::new());
-                Worker { config, shared, store, metrics, plans, origin_reachable }.run(received).await;
+                Worker { config, shared, store, metrics, plans, origin_reachable, fills }.run(received).await;
             })?);
         }
         let (stop_accepting, stopped) = oneshot::channel();

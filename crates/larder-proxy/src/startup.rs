@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use larder_wire::encode::{self, Severity};
-use larder_wire::startup::{Opening, opening, opening_size};
+use larder_wire::startup::{MAX_OPENING, Opening, opening, opening_size};
 use larder_wire::{Peek, peek};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -150,7 +150,10 @@ async fn authenticate(client: &mut Pipe, origin: &mut Pipe) -> io::Result<bool> 
         poll_fn(|cx| {
             let mut progress = client.poll_flush(cx)? | origin.poll_flush(cx)?;
             for pipe in [&mut *client, &mut *origin] {
-                if let Poll::Ready(result) = pipe.poll_fill(cx) {
+                // Nobody has anything long to say yet; what does not fit waits in the socket.
+                if pipe.input.len() < MAX_OPENING
+                    && let Poll::Ready(result) = pipe.poll_fill(cx)
+                {
                     result?;
                     progress = true;
                 }

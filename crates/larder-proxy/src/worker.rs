@@ -1,6 +1,6 @@
 //! A worker: one thread, one single-threaded runtime, the sessions dealt to it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use larder_cache::Store;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
 use crate::reply::Answer;
-use crate::session::Control;
+use crate::session::{Control, Leave};
 use crate::{ProxyConfig, Shared, startup};
+
+/// Time for sessions to say goodbye when the worker stops.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the sessions of one worker share.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) plans: RefCell<Plans>,
     pub(crate) origin_reachable: Arc<AtomicBool>,
+    /// Places for fills under way, over all workers.
+    pub(crate) fills: Arc<Semaphore>,
 }
 
 /// What the acceptor sends to a worker.
@@ -43,48 +48,34 @@ impl Worker {
     /// Runs until told to stop.
     pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let worker = Rc::new(self);
-        let sessions = LocalSet::new();
-        let controls: Rc<RefCell<Vec<Rc<Control>>>> = Rc::default();
-        sessions
+        let sessions = Sessions::default();
+        let tasks = LocalSet::new();
+        tasks
             .run_until(async {
-                let mut draining = false;
                 while let Some(order) = orders.recv().await {
                     match order {
-                        Order::Serve(socket, welcome) => {
-                            let Ok(socket) = TcpStream::from_std(socket) else {
-                                worker.leave();
-                                continue;
-                            };
-                            let control = Rc::new(Control::default());
-                            control.drain.set(draining);
-                            controls.borrow_mut().push(Rc::clone(&control));
-                            let (worker, controls) = (Rc::clone(&worker), Rc::clone(&controls));
-                            tokio::task::spawn_local(async move {
-                                // Counted down even if the task is dropped.
-                                let _seat = Seat {
-                                    worker: Rc::clone(&worker),
-                                    controls,
-                                    control: Rc::clone(&control),
-                                };
-                                if let Some(session) = startup::open(worker, control, socket, welcome).await {
-                                    session.run().await;
-                                }
-                            });
-                        }
-                        Order::Drain => {
-                            draining = true;
-                            for control in controls.borrow().iter() {
-                                control.drain.set(true);
-                                if let Some(waker) = control.waker.borrow().as_ref() {
-                                    waker.wake_by_ref();
-                                }
-                            }
-                        }
+                        Order::Serve(socket, welcome) => worker.welcome(socket, welcome, &sessions),
+                        Order::Drain => sessions.leave(Leave::WhenIdle),
                         Order::Stop => break,
                     }
                 }
+                sessions.leave(Leave::Now);
+                // Those that can say goodbye do; the rest are cut off.
+                let _ = tokio::time::timeout(GOODBYE, sessions.ended()).await;
             })
             .await;
+    }
+
+    fn welcome(self: &Rc<Self>, socket: std::net::TcpStream, welcome: bool, sessions: &Sessions) {
+        let seat = Seat { worker: Rc::clone(self), sessions: sessions.clone(), control: sessions.enter() };
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        tokio::task::spawn_local(async move {
+            let (worker, control) = (Rc::clone(&seat.worker), Rc::clone(&seat.control));
+            if let Some(session) = startup::open(worker, control, socket, welcome).await {
+                session.run().await;
+            }
+            drop(seat);
+        });
     }
 
     fn leave(&self) {
@@ -92,16 +83,45 @@ impl Worker {
     }
 }
 
-/// A client's place among the worker's clients.
+/// The sessions of a worker, to be told things.
+#[derive(Debug, Default, Clone)]
+struct Sessions {
+    controls: Rc<RefCell<Vec<Rc<Control>>>>,
+    leave: Rc<Cell<Leave>>,
+}
+
+impl Sessions {
+    fn enter(&self) -> Rc<Control> {
+        let control = Rc::new(Control::default());
+        control.leave(self.leave.get());
+        self.controls.borrow_mut().push(Rc::clone(&control));
+        control
+    }
+
+    fn leave(&self, leave: Leave) {
+        self.leave.set(leave);
+        for control in self.controls.borrow().iter() {
+            control.leave(leave);
+        }
+    }
+
+    async fn ended(&self) {
+        while !self.controls.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A client's place among the worker's clients; given up however its task ends.
 struct Seat {
     worker: Rc<Worker>,
-    controls: Rc<RefCell<Vec<Rc<Control>>>>,
+    sessions: Sessions,
     control: Rc<Control>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.controls.borrow_mut().retain(|control| !Rc::ptr_eq(control, &self.control));
+        self.sessions.controls.borrow_mut().retain(|control| !Rc::ptr_eq(control, &self.control));
         self.worker.leave();
     }
 }

@@ -60,10 +60,10 @@ pub fn terminate(out: &mut BytesMut) {
     out.extend_from_slice(b"X\0\0\0\x04");
 }
 
-/// `Close` of a statement.
-pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
+/// `Close` of a statement (`S`) or a portal (`P`).
+pub fn close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     frame(out, b'C', |out| {
-        out.put_u8(b'S');
+        out.put_u8(kind);
         cstr(out, name);
     });
 }

@@ -17,8 +17,17 @@ use crate::facts::Facts;
 use crate::plan::Plan;
 
 impl Session {
-    /// Handles every whole message that has arrived. Break: the client said goodbye.
+    /// Handles every whole message that has arrived. Break: the client will send no more.
     pub(crate) async fn read_client(&mut self) -> io::Result<ControlFlow<()>> {
+        if self.read_messages().await?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        // A message cut off by the end of the connection is dropped, as PostgreSQL does.
+        let full = self.origin.output.len() >= HIGH_WATER || self.client.output.len() >= HIGH_WATER;
+        Ok(if self.client.ended && !full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    async fn read_messages(&mut self) -> io::Result<ControlFlow<()>> {
         loop {
             if self.blind {
                 self.flush_batch(Route::bypass(Bypass::ProtocolShape));

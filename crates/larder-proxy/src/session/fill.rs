@@ -3,8 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use larder_cache::{Discard, FillGuard, Moment};
+
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Session;
 use crate::plan::Plan;
@@ -20,11 +22,18 @@ pub(crate) struct Fill {
     started: Moment,
     /// CommandComplete has been captured.
     complete: bool,
+    /// One of the fills that the origin is asked for at once.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Fill {
-    pub(crate) fn new(guard: FillGuard<Answer>, plan: Rc<Plan>) -> Self {
-        Self { guard, plan, frames: BytesMut::new(), started: Moment::now(), complete: false }
+    pub(crate) fn new(
+        guard: FillGuard<Answer>,
+        plan: Rc<Plan>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let started = Moment::now();
+        Self { guard, plan, frames: BytesMut::new(), started, complete: false, _permit: permit }
     }
 }
 
@@ -62,12 +71,17 @@ impl Session {
         }
         let cost = Moment::now().since(fill.started);
         let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
-        let answer = Answer { frames: fill.frames.freeze() };
+        // An exact copy: the buffer that grew with the reply may be twice its size.
+        let answer = Answer { frames: Bytes::copy_from_slice(&fill.frames) };
         if let Err(why) = fill.guard.store(answer, std::sync::Arc::clone(&read.tags), ttl, cost) {
             self.worker.metrics.discarded(why);
         }
     }
 }
+
+/// Longest wait for one of the `max_inflight_fills` places. Past it the query goes on: a limit that protects the
+/// origin must not become an outage.
+pub(crate) const PLACE: Duration = Duration::from_secs(1);
 
 /// Longest wait for another session's identical query. It bounds the one deadlock that PostgreSQL cannot see: the
 /// other query waits for a lock whose holder waits for this session.

@@ -182,6 +182,7 @@ impl Session {
 
     fn forward_bind(&mut self, body: &[u8]) -> Option<()> {
         let bind = frontend::bind(body)?;
+        self.stale_portal &= !bind.portal.is_empty();
         let prepared = self.ensure_upstream(bind.statement);
         match prepared {
             Some(prepared) => drop(self.portals.insert(Bytes::copy_from_slice(bind.portal), prepared)),
@@ -197,6 +198,7 @@ impl Session {
             let plan = self.ensure_upstream(target.name).and_then(|prepared| self.plan_of(&prepared));
             Expect::DescribeStatement(plan)
         } else {
+            self.drop_stale_portal(target.name);
             let prepared = self.portals.get(target.name).cloned();
             Expect::DescribePortal(prepared.and_then(|prepared| self.plan_of(&prepared)))
         };
@@ -212,6 +214,7 @@ impl Session {
         fill: Option<Fill>,
     ) -> Option<()> {
         let execute = frontend::execute(body)?;
+        self.drop_stale_portal(execute.portal);
         let prepared = self.portals.get(execute.portal).cloned();
         let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
         let outcome = match (&plan, &prepared) {
@@ -233,6 +236,16 @@ impl Session {
         Some(())
     }
 
+    /// The client's unnamed portal was run to its end here. The origin must not run an older one in its place.
+    fn drop_stale_portal(&mut self, name: &[u8]) {
+        if self.stale_portal && name.is_empty() {
+            encode::close(&mut self.origin.output, b'P', b"");
+            self.outstanding.push(Expect::Close { swallow: true });
+            self.portals.remove(name);
+            self.stale_portal = false;
+        }
+    }
+
     fn forward_close(&mut self, body: &[u8]) -> Option<()> {
         let target = frontend::target(body)?;
         if target.kind == b'S' {
@@ -249,7 +262,7 @@ impl Session {
         let Some(prepared) = self.statements.get(name).cloned() else {
             if name.is_empty() && self.stale_unnamed {
                 // The client has no unnamed statement any more; the origin is to say so.
-                encode::close_statement(&mut self.origin.output, b"");
+                encode::close(&mut self.origin.output, b'S', b"");
                 self.outstanding.push(Expect::Close { swallow: true });
                 self.stale_unnamed = false;
             }

@@ -43,6 +43,8 @@ struct Draft {
     /// The origin has not been heard on a statement of the batch yet: it must go there, but an execution of it is
     /// worth keeping.
     unproven: bool,
+    /// It bound the unnamed portal.
+    bound: bool,
 }
 
 impl Session {
@@ -60,9 +62,7 @@ impl Session {
             self.deferred = deferred;
             encode::command_complete(&mut self.client.output, tag);
         } else if plan.kind == Kind::ShowLast {
-            let value = self.last_served();
-            encode::text_column(&mut self.client.output, LAST);
-            encode::text_value(&mut self.client.output, &value, "SHOW");
+            self.show_last();
         } else {
             let read = match self.readable(&plan) {
                 Ok(read) => read,
@@ -80,12 +80,7 @@ impl Session {
                 }
             }
         }
-        if let Some(unnamed) = self.statements.remove(b"") {
-            self.stale_unnamed |= unnamed.upstream.get();
-        }
-        self.ready_for_query();
-        self.client.input.advance(total);
-        Attempt::Answered
+        self.end_query(total)
     }
 
     /// `SHOW larder.last` while nothing else can be answered here: it needs neither catalog nor facts.
@@ -93,9 +88,21 @@ impl Session {
         if self.busy() {
             return Attempt::Forward(Bypass::PipelineBusy);
         }
+        self.show_last();
+        self.end_query(total)
+    }
+
+    fn show_last(&mut self) {
         let value = self.last_served();
         encode::text_column(&mut self.client.output, LAST);
         encode::text_value(&mut self.client.output, &value, "SHOW");
+    }
+
+    /// The simple query at the front of the input has been answered. It ends the unnamed statement.
+    fn end_query(&mut self, total: usize) -> Attempt {
+        if let Some(unnamed) = self.statements.remove(b"") {
+            self.stale_unnamed |= unnamed.upstream.get();
+        }
         self.ready_for_query();
         self.client.input.advance(total);
         Attempt::Answered
@@ -109,8 +116,15 @@ impl Session {
         let input = std::mem::take(&mut self.client.input);
         let mark = self.client.output.len();
         let deferred = self.deferred.as_ref().map(|deferred| Deferred { text: deferred.text.clone() });
-        let mut draft =
-            Draft { parsed: vec![], closed: vec![], portal: None, deferred, hits: vec![], unproven: false };
+        let mut draft = Draft {
+            parsed: vec![],
+            closed: vec![],
+            portal: None,
+            deferred,
+            hits: vec![],
+            unproven: false,
+            bound: false,
+        };
         let steps = std::mem::take(&mut self.batch);
         let failed = steps
             .steps()
@@ -141,6 +155,7 @@ impl Session {
             self.statements.remove(&name);
         }
         self.deferred = draft.deferred;
+        self.stale_portal |= draft.bound;
         for entry in &draft.hits {
             self.hit(entry, arrival, followed);
         }
@@ -166,6 +181,7 @@ impl Session {
                 let bind = frontend::bind(body).filter(|bind| bind.portal.is_empty()).ok_or_else(shape)?;
                 let (prepared, plan) = self.statement(bind.statement, draft).ok_or_else(shape)?;
                 draft.portal = Some(Portal { plan, prepared, bind: step });
+                draft.bound = true;
                 self.client.output.extend_from_slice(&encode::BIND_COMPLETE);
                 Ok(())
             }

@@ -49,9 +49,27 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What a worker can tell its sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
-    /// Leave when no transaction is open.
-    pub(crate) drain: Cell<bool>,
-    pub(crate) waker: RefCell<Option<Waker>>,
+    leave: Cell<Leave>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// When a session ends on its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Leave {
+    #[default]
+    Never,
+    /// When no transaction is open and nothing is under way.
+    WhenIdle,
+    Now,
+}
+
+impl Control {
+    pub(crate) fn leave(&self, leave: Leave) {
+        self.leave.set(leave);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
 }
 
 /// Whether statements are looked at.
@@ -92,6 +110,8 @@ pub(crate) struct Session {
     portals: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
     /// The client closed the unnamed statement (by a simple query answered here) but the origin still has one.
     stale_unnamed: bool,
+    /// The client's unnamed portal was bound and executed here: the origin has none, or an older one.
+    stale_portal: bool,
     batch: Batch,
     /// Extended-protocol messages were forwarded and no Sync after them.
     unsynced: bool,
@@ -139,6 +159,7 @@ impl Session {
             statements: Statements::default(),
             portals: HashMap::default(),
             stale_unnamed: false,
+            stale_portal: false,
             batch: Batch::default(),
             unsynced: false,
             skipping: false,
@@ -172,30 +193,45 @@ impl Session {
     async fn serve(&mut self) -> io::Result<()> {
         loop {
             self.read_origin();
-            if self.read_client().await?.is_break() {
-                return Ok(());
-            }
+            // Before the client's messages: a dead origin connection answers nothing, not even from memory.
             if self.origin.ended && self.origin.input.is_empty() {
                 self.say_origin_left();
                 return Ok(());
             }
-            if self.client.ended {
-                return Ok(());
+            if self.read_client().await?.is_break() {
+                return self.finish().await;
             }
-            if self.control.drain.get() && self.is_idle() {
-                self.say_shutting_down();
-                return Ok(());
+            match self.control.leave.get() {
+                Leave::WhenIdle if !self.is_idle() => {}
+                Leave::Never => {}
+                Leave::WhenIdle | Leave::Now => {
+                    self.say_shutting_down();
+                    return Ok(());
+                }
             }
             self.turn().await?;
         }
     }
 
+    /// The client will send no more. What it has asked for is still answered, as PostgreSQL does.
+    async fn finish(&mut self) -> io::Result<()> {
+        if self.outstanding.is_empty() && !self.blind {
+            return Ok(());
+        }
+        poll_fn(|cx| self.origin.poll_finish(cx)).await?;
+        while !(self.origin.ended && self.origin.input.is_empty()) {
+            self.turn().await?;
+            self.read_origin();
+        }
+        Ok(())
+    }
+
     /// Moves bytes between the sockets and the buffers; returns when anything moved (or the worker woke us).
     async fn turn(&mut self) -> io::Result<()> {
-        let mut drained = self.control.drain.get();
+        let leave = self.control.leave.get();
         poll_fn(|cx| {
             self.remember_waker(cx);
-            let mut progress = std::mem::replace(&mut drained, true) != self.control.drain.get();
+            let mut progress = self.control.leave.get() != leave;
             progress |= self.client.poll_flush(cx)?;
             progress |= self.origin.poll_flush(cx)?;
             if self.client.output.len() < self.client_room() {
@@ -256,7 +292,7 @@ impl Session {
     fn say_shutting_down(&mut self) {
         let message = "terminating connection due to administrator command";
         encode::error(&mut self.client.output, Severity::Fatal, "57P01", message, None);
-        larder_wire::encode::terminate(&mut self.origin.output);
+        encode::terminate(&mut self.origin.output);
     }
 
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {

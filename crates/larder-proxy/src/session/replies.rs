@@ -87,10 +87,19 @@ impl Session {
         }
         // Too large to hold whole: judged by its type alone and passed on in pieces.
         let (header, _) = buffer.split_at_checked(HEADER)?;
-        let captured = self.fill.is_some() && matches!(tag, b'D' | b'T');
+        let captured = self.captures(tag);
         let fate = self.on_reply(tag, header);
         self.origin_rest = Some(Rest { bytes: total - HEADER, fate, captured });
         Some((fate, HEADER))
+    }
+
+    /// Whether a frame of this type is part of the reply that the fill captures.
+    fn captures(&mut self, tag: u8) -> bool {
+        match self.outstanding.front() {
+            Some(Expect::Query(sent)) => sent.captured && matches!(tag, b'T' | b'D'),
+            Some(Expect::Execute(sent)) => sent.captured && tag == b'D',
+            _ => false,
+        }
     }
 
     /// More of a large frame: how many of the bytes in `buffer` belong to it.

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use larder_cache::{Flight, Miss, Moment};
 use larder_core::{Bypass, Level};
 use larder_wire::encode;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Session;
 use super::expect::{Expect, Own};
-use super::fill::{FOLLOW, Fill};
+use super::fill::{FOLLOW, Fill, PLACE};
 use super::forward::Route;
 use crate::facts::PROBE;
 use crate::metrics::Outcome;
@@ -66,6 +68,10 @@ impl Session {
                 }
                 Attempt::NeedBarrier => break Route::bypass(Bypass::BarrierTimeout),
                 Attempt::Forward(why) => break Route::bypass(why),
+                Attempt::Miss { plan, why, step } if plan.epoch != self.worker.shared.fence.epoch() => {
+                    drop(plan);
+                    break Route { started: arrival, outcome: Outcome::Miss(why), fill: None, step };
+                }
                 Attempt::Miss { plan, why, step } => match self.worker.store.join(&self.key) {
                     // A read that must see a write still on its way would not be helped by an earlier query.
                     Flight::Follow(other) if !followed && why != Miss::WriteInFlight && self.may_wait() => {
@@ -73,10 +79,9 @@ impl Session {
                         let _ = tokio::time::timeout(FOLLOW, other.wait()).await;
                     }
                     Flight::Lead(guard) => {
+                        let permit = self.place().await;
                         // The guard's epoch is the plan's, or the tags may be another catalog's.
-                        let same =
-                            plan.epoch == self.worker.shared.fence.epoch() && guard.epoch() == plan.epoch;
-                        let fill = same.then(|| Fill::new(guard, plan));
+                        let fill = (guard.epoch() == plan.epoch).then(|| Fill::new(guard, plan, permit));
                         break Route { started: arrival, outcome: Outcome::Miss(why), fill, step };
                     }
                     Flight::Follow(_) | Flight::Alone => {
@@ -103,6 +108,16 @@ impl Session {
                 self.flush_batch(route);
                 self.forward_end(tag, total);
             }
+        }
+    }
+
+    /// A place among the fills that the origin is asked for at once, if one can be had in time.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let places = &self.worker.fills;
+        match Arc::clone(places).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) if !self.may_wait() => None,
+            Err(_) => tokio::time::timeout(PLACE, Arc::clone(places).acquire_owned()).await.ok()?.ok(),
         }
     }
 
