@@ -9,7 +9,7 @@ use tokio_postgres::{Client, NoTls, Row, Statement};
 use crate::Account;
 use crate::catalog::{self, Fingerprint, Loaded};
 use crate::coverage::Sampled;
-use crate::error::{Failure, within};
+use crate::error::{Failure, while_connecting, within};
 use crate::fold::Index;
 use crate::stream::Slot;
 use crate::visibility::Snapshot;
@@ -68,8 +68,9 @@ impl Control {
         if let Some(password) = &account.password {
             config.password(password);
         }
+        let connecting = async { config.connect(NoTls).await.map_err(while_connecting) };
         let (client, connection) =
-            within(account.connect_timeout, "the control connection", config.connect(NoTls)).await?;
+            within(account.connect_timeout, "the control connection", connecting).await?;
         let driver = tokio::spawn(async move {
             // What ends the connection fails the query in flight, and is told there.
             let _ = connection.await;

@@ -83,6 +83,19 @@ impl Failure {
     }
 }
 
+/// Failing to connect has causes of its own, which the client library tells only by their source and wording.
+pub(crate) fn while_connecting(error: tokio_postgres::Error) -> Failure {
+    if error.as_db_error().is_some() {
+        return error.into();
+    }
+    let source = std::error::Error::source(&error);
+    if let Some(io) = source.and_then(|cause| cause.downcast_ref::<io::Error>()) {
+        return Failure::Connect(io::Error::new(io.kind(), io.to_string()));
+    }
+    let wording = source.map_or_else(|| error.to_string(), ToString::to_string);
+    if wording.contains("password") { Failure::Authentication(wording) } else { error.into() }
+}
+
 /// Bounds a wait on the origin.
 pub(crate) async fn within<T, E: Into<Failure>>(
     limit: Duration,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_cache::Moment;
-use larder_core::{FeedHealth, FeedState};
+use larder_core::{FeedHealth, FeedState, Lsn};
 
 use crate::catalog::{Fingerprint, Loaded};
 use crate::control::Control;
@@ -143,24 +143,27 @@ impl<'a> Follower<'a> {
 
     async fn take_in(&mut self, first: Message) -> Result<(), Failure> {
         self.last_message = Moment::now();
-        let mut next = Some(first);
-        for _ in 0..BATCH {
-            match next {
-                Some(Message::Data { start, text }) => self.change(start, &text)?,
-                Some(Message::Keepalive { end, reply }) => {
-                    self.coverage.reach(end);
-                    if reply {
-                        self.stream.report(self.coverage.applied(), false).await?;
-                    }
-                }
+        self.take_one(first).await?;
+        for _ in 1..BATCH {
+            match self.stream.try_next()? {
+                Some(message) => self.take_one(message).await?,
                 None => break,
             }
-            next = self.stream.try_next()?;
         }
         Ok(())
     }
 
-    fn change(&mut self, start: larder_core::Lsn, text: &[u8]) -> Result<(), Failure> {
+    async fn take_one(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::Data { start, text } => self.change(start, &text),
+            Message::Keepalive { end, reply } => {
+                self.coverage.reach(end);
+                if reply { self.stream.report(self.coverage.applied(), false).await } else { Ok(()) }
+            }
+        }
+    }
+
+    fn change(&mut self, start: Lsn, text: &[u8]) -> Result<(), Failure> {
         let Shared { tags, health, .. } = self.shared;
         match self.fold.take(text, start, &self.index, tags, health) {
             Folded::Nothing => {}

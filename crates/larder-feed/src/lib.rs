@@ -120,11 +120,11 @@ pub fn drop_sql() -> &'static str {
 fn greet(last: Option<&Incarnation>, now: &Incarnation) {
     match last {
         Some(last) if last != now => tracing::warn!(%last, %now, "the origin lives another life"),
-        _ => tracing::info!(incarnation = %now, "change feed connected"),
+        _ => tracing::debug!(incarnation = %now, "change feed connected"),
     }
 }
 
-/// The state for the operator; a line in the log only when it is another one than before.
+/// The state for the operator. The program logs each change of it with every finding; what failed goes to the debug log.
 fn disconnect(config: &FeedConfig, shared: &Shared, failure: &Failure, retry_in: Duration) {
     let findings = failure.findings(&config.account);
     let known = match shared.health.get() {
@@ -132,9 +132,7 @@ fn disconnect(config: &FeedConfig, shared: &Shared, failure: &Failure, retry_in:
         FeedState::Starting | FeedState::Connected => false,
     };
     if !known {
-        let finding = findings.first();
-        let remedy = finding.map_or("", |finding| finding.remedy.as_str());
-        tracing::warn!(reason = %failure, remedy, "change feed disconnected: every statement goes to the origin");
+        tracing::debug!(reason = %failure, "change feed disconnected: every statement goes to the origin");
     }
     shared.health.set(FeedState::Disconnected { findings, retry_in });
 }

@@ -16,7 +16,7 @@ crate::on_both! {
 }
 
 const SCHEMA: &str = "create table t (id int primary key, v text); insert into t values (1, 'x');
-    create table part (id int) partition by range (id); create table p1 (id int);
+    create table part (id int) partition by range (id); create table p1 (id int, v text);
     create view w as select * from t; create materialized view m as select * from t;
     create role r1; create role r2; create type mood as enum ('sad');
     create function f(int) returns int language sql immutable as 'select $1';
@@ -28,11 +28,12 @@ async fn ddl(version: PgVersion) {
         "create table new (id int)",
         "alter table t add column extra int default 5",
         "alter table t rename column extra to more",
-        "alter table t alter column v type varchar(20)",
-        "alter table t alter column v type varchar(40)",
+        "alter table p1 alter column v type varchar(20)",
+        "alter table p1 alter column v type varchar(40)",
         "alter table t drop column more",
         "alter table t alter column v set default 'a'",
         "create index on t (lower(v))",
+        "alter table p1 drop column v",
         "alter table part attach partition p1 for values from (0) to (10)",
         "alter table part detach partition p1",
         "create or replace view w as select id, v from t where id > 0",
@@ -58,8 +59,8 @@ async fn ddl(version: PgVersion) {
         "create operator === (leftarg = int, rightarg = int, procedure = int4eq)",
         "create cast (text as mood) with inout",
         "create schema s",
-        "alter table t set schema s",
-        "drop table p1",
+        "alter table p1 set schema s",
+        "drop table s.p1",
         "begin; create table twice (id int); insert into twice values (1); commit",
     ] {
         assert!(rig.epochs_of(sql, false).await >= 1, "{sql}");
