@@ -124,7 +124,7 @@ impl Stage {
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (load, (ended, end)) = (self.load.clone(), tokio::sync::oneshot::channel());
+        let (load, (ended, mut end)) = (self.load.clone(), tokio::sync::oneshot::channel());
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
             runtime.block_on(load::run(load));
             let _ = ended.send(());
@@ -134,9 +134,13 @@ impl Stage {
             () = panel::show(terminal, &self.load, &self.larder.shared, total) => {}
             () = tokio::time::sleep(total.unwrap_or(Duration::MAX)) => {}
             _ = signals.next() => {}
+            // Every client has failed.
+            _ = &mut end => {}
         }
         self.load.stop();
-        let _ = end.await;
+        while !thread.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         anyhow::ensure!(thread.join().is_ok(), "the load failed; this is a bug in the demo");
         terminal.erase();
         Ok(())

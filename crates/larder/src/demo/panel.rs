@@ -52,7 +52,7 @@ impl View<'_> {
         let paint = |paint, text: &str| self.terminal.paint(paint, text);
         let mut lines = vec![String::new(), self.head(width), String::new()];
         let heading = format!(
-            "  {:<22}{:>10}{:>9}{:>14}{:>14}{:>10}",
+            "  {:<20}{:>9}{:>9}{:>13}{:>13}{:>9}",
             "read", "count", "hits", "origin p50", "hit p50", "faster"
         );
         lines.push(paint(Paint::Dim, &heading));
@@ -64,13 +64,13 @@ impl View<'_> {
                 percent(of.hit_count(), of.reads()).map_or("-".to_owned(), |hits| format!("{hits:.1} %"));
             let faster = of.speed_up().map_or("-".to_owned(), |factor| format!("{factor:.1}x"));
             lines.push(format!(
-                "  {:<22}{:>10}{:>9}{:>14}{:>14}{}",
+                "  {:<20}{:>9}{:>9}{:>13}{:>13}{}",
                 shape.title(),
                 number(of.reads()),
                 hits,
                 p50(of.direct),
                 p50(of.hits),
-                paint(Paint::Bold, &format!("{faster:>10}")),
+                paint(Paint::Bold, &format!("{faster:>9}")),
             ));
         }
         lines.push(String::new());
@@ -107,7 +107,7 @@ impl View<'_> {
         let (through, around) = self.load.stats.writes();
         let rollbacks = self.load.stats.rollbacks.load(Ordering::Relaxed);
         format!(
-            "{:.0} reads/s; writes so far: {through} through Larder, {around} around it, {rollbacks} rolled back",
+            "{:.0} reads/s; writes: {through} through Larder, {around} around, {rollbacks} undone",
             self.rate
         )
     }

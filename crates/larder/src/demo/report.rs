@@ -11,6 +11,9 @@ use super::shop::Shape;
 use super::stats::{ShapeSummary, Summary, percent};
 use super::terminal::{Paint, Terminal, number, time};
 
+/// The rest is more of the same.
+const SHOWN_ERRORS: usize = 3;
+
 /// Every statement of the load, asked once more while nothing changes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct AtRest {
@@ -50,20 +53,20 @@ pub(super) fn passed(load: &Load, rest: AtRest) -> bool {
 pub(super) fn table(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
     let mut lines = vec![String::new()];
     let heading = format!(
-        "  {:<22}{:>9}{:>9}  {:>19}  {:>19}{:>9}",
-        "read", "count", "hits", "origin p50 / p99", "hit p50 / p99", "faster"
+        "  {:<20}{:>8}{:>8}{:>17}{:>17}{:>8}",
+        "read", "count", "hits", "origin p50/p99", "hit p50/p99", "faster"
     );
     lines.push(terminal.paint(Paint::Dim, &heading));
     for (shape, of) in load.stats.shapes() {
         let hits = percent(of.hit_count(), of.reads()).map_or("-".to_owned(), |hits| format!("{hits:.1} %"));
         let faster = of.speed_up().map_or("-".to_owned(), |factor| format!("{factor:.1}x"));
         lines.push(format!(
-            "  {:<22}{:>9}{hits:>9}  {:>19}  {:>19}{}",
+            "  {:<20}{:>8}{hits:>8}{:>17}{:>17}{}",
             shape.title(),
             number(of.reads()),
             pair(of.direct),
             pair(of.hits),
-            terminal.paint(Paint::Bold, &format!("{faster:>9}")),
+            terminal.paint(Paint::Bold, &format!("{faster:>8}")),
         ));
     }
     lines.push(String::new());
@@ -72,7 +75,7 @@ pub(super) fn table(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String
 }
 
 fn pair(summary: Option<Summary>) -> String {
-    summary.map_or("-".to_owned(), |summary| format!("{} / {}", time(summary.p50), time(summary.p99)))
+    summary.map_or("-".to_owned(), |summary| format!("{}/{}", time(summary.p50), time(summary.p99)))
 }
 
 fn freshness(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
@@ -106,7 +109,11 @@ fn freshness(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
     }
     let bad = |text: &String| format!("  {}", terminal.paint(Paint::Bad, text));
     lines.extend(ledger.examples().iter().map(bad));
-    lines.extend(load.stats.errors().iter().map(bad));
+    let errors = load.stats.errors();
+    lines.extend(errors.iter().take(SHOWN_ERRORS).map(bad));
+    if errors.len() > SHOWN_ERRORS {
+        lines.push(bad(&format!("and {} more errors", errors.len() - SHOWN_ERRORS)));
+    }
     lines
 }
 
@@ -120,6 +127,7 @@ pub(super) fn json(load: &Load, rest: AtRest, elapsed: Duration) -> Json {
             "hit_percent": percent(of.hit_count(), of.reads()),
             "direct": of.direct.map(seconds),
             "hit": of.hits.map(seconds),
+            "waited": of.waited.map(seconds),
             "miss": of.others.map(seconds),
             "speed_up": of.speed_up(),
         })

@@ -39,6 +39,11 @@ impl Answer {
     pub(super) fn is_hit(&self) -> bool {
         self.served.starts_with("hit")
     }
+
+    /// Whether it waited for somebody else's identical query.
+    pub(super) fn has_waited(&self) -> bool {
+        self.served.contains("coalesced")
+    }
 }
 
 impl Session {

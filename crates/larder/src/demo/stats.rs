@@ -53,8 +53,10 @@ impl Durations {
 /// One shape of read.
 #[derive(Debug, Default)]
 pub(super) struct OfShape {
-    /// Through Larder, answered from memory.
+    /// Through Larder, answered from memory at once.
     pub(super) hits: Durations,
+    /// Through Larder, answered from memory after waiting for another client's identical query.
+    pub(super) waited: Durations,
     /// Through Larder, answered by the origin.
     pub(super) others: Durations,
     /// Directly on the origin.
@@ -65,6 +67,7 @@ pub(super) struct OfShape {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShapeSummary {
     pub(super) hits: Option<Summary>,
+    pub(super) waited: Option<Summary>,
     pub(super) others: Option<Summary>,
     pub(super) direct: Option<Summary>,
 }
@@ -87,7 +90,12 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) fn read_through(&self, shape: Shape, answer: &Answer) {
         if let Some(of) = self.shapes.get(shape as usize) {
-            if answer.is_hit() { &of.hits } else { &of.others }.record(answer.elapsed);
+            let durations = match (answer.is_hit(), answer.has_waited()) {
+                (true, false) => &of.hits,
+                (true, true) => &of.waited,
+                (false, _) => &of.others,
+            };
+            durations.record(answer.elapsed);
         }
     }
 
@@ -109,6 +117,7 @@ impl Stats {
     pub(super) fn shapes(&self) -> Vec<(Shape, ShapeSummary)> {
         let summary = |of: &OfShape| ShapeSummary {
             hits: of.hits.summary(),
+            waited: of.waited.summary(),
             others: of.others.summary(),
             direct: of.direct.summary(),
         };
@@ -128,7 +137,7 @@ impl ShapeSummary {
 
     /// Those answered from memory.
     pub(super) fn hit_count(&self) -> u64 {
-        self.hits.map_or(0, |summary| summary.count)
+        [self.hits, self.waited].iter().flatten().map(|summary| summary.count).sum()
     }
 
     /// How many times faster a hit is than the origin, at the median.

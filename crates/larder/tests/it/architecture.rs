@@ -30,8 +30,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("larder-bench", &["larder-sandbox", "larder-testkit"]),
 ];
 
-/// Tests of any crate may use it besides.
-const FOR_TESTS: &str = "larder-testkit";
+/// Tests of any crate may use these besides: the test kit, and the throw-away servers that it hands on.
+const FOR_TESTS: [&str; 2] = ["larder-testkit", "larder-sandbox"];
 
 #[test]
 fn dependencies_point_one_way() {
@@ -49,7 +49,8 @@ fn dependencies_point_one_way() {
         let may_use = allowed[package.name.as_str()];
         for dependency in package.dependencies.iter().filter(|dependency| members.contains(&dependency.name))
         {
-            let for_tests = dependency.kind == DependencyKind::Development && dependency.name == FOR_TESTS;
+            let for_tests = dependency.kind == DependencyKind::Development
+                && FOR_TESTS.contains(&dependency.name.as_str());
             if !for_tests && !may_use.contains(&dependency.name.as_str()) {
                 wrong.push(format!("{} -> {} ({:?})", package.name, dependency.name, dependency.kind));
             }

@@ -5,6 +5,7 @@ mod architecture;
 mod command_line;
 mod configuration;
 mod demo;
+mod origin_commands;
 mod serve;
 
 use std::process::{Command, Output};
