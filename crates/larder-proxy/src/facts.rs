@@ -18,7 +18,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock};
 
 use larder_wire::backend::data_row;
 use parking_lot::Mutex;
@@ -50,24 +50,45 @@ pub(crate) struct Facts {
     pub(crate) utf8: bool,
 }
 
-/// Facts in use, by their row. Weak: facts that no session has any more leave, and their keys are unreachable.
-static INTERNED: LazyLock<Mutex<HashMap<Vec<u8>, Weak<Facts>>>> = LazyLock::new(Mutex::default);
+/// Facts by their row. They outlive their sessions: an application that opens a connection for each request has no
+/// two sessions at once, and its answers must not become unreachable with each of them.
+static INTERNED: LazyLock<Mutex<HashMap<Vec<u8>, Arc<Facts>>>> = LazyLock::new(Mutex::default);
+/// Facts kept before those without a session leave (their keys are unreachable then): about 1 KiB each.
+const KEPT: usize = 4096;
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// Nothing is known: no name resolves, so a judgement with these facts is the most cautious there is.
+static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| {
+    let (read_committed, has_temporary, utf8) = (false, false, false);
+    Arc::new(Facts { id: Facts::UNKNOWN_ID, path: Vec::new(), read_committed, has_temporary, utf8 })
+});
+
 impl Facts {
+    const UNKNOWN_ID: u64 = 0;
+
+    /// The facts of a session that have not been read yet: good for telling what a statement may change (SET, SHOW,
+    /// COMMIT, ... need no names), never for answering one.
+    pub(crate) fn unknown() -> &'static Arc<Self> {
+        &UNKNOWN
+    }
+
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.id == Self::UNKNOWN_ID
+    }
+
     /// The facts that a probe's `DataRow` body carries, or `None` if it is not what was asked for.
     pub(crate) fn intern(database: &str, row: &[u8]) -> Option<Arc<Self>> {
         let identity = [database.as_bytes(), b"\0", row].concat();
         let mut interned = INTERNED.lock();
-        if let Some(facts) = interned.get(&identity).and_then(Weak::upgrade) {
-            return Some(facts);
+        if let Some(facts) = interned.get(&identity) {
+            return Some(Arc::clone(facts));
         }
         let facts = Arc::new(Self::read(row)?);
-        // Keep the table in proportion to the facts in use, at a cost that is constant per probe on average.
-        if interned.len() >= 64 && interned.len().is_power_of_two() {
-            interned.retain(|_, facts| facts.strong_count() > 0);
+        // Only at powers of two, so that the cost per probe is constant on average.
+        if interned.len() >= KEPT && interned.len().is_power_of_two() {
+            interned.retain(|_, facts| Arc::strong_count(facts) > 1);
         }
-        interned.insert(identity, Arc::downgrade(&facts));
+        interned.insert(identity, Arc::clone(&facts));
         Some(facts)
     }
 

@@ -105,6 +105,7 @@ impl Plan {
     ) -> Self {
         let Judgement { kind, verdict, effect } = Parsed::parse(text).judge(catalog, &facts.path);
         let read = match verdict {
+            _ if facts.is_unknown() => Err(verdict.err().unwrap_or(Bypass::SettingsUnknown)),
             _ if facts.has_temporary => Err(verdict.err().unwrap_or(Bypass::TemporaryTable)),
             Err(why) => Err(why),
             Ok(plan) => {
@@ -117,7 +118,10 @@ impl Plan {
                 })
             }
         };
-        Self { kind, read, effect: PlannedEffect::of(&effect, shared), epoch, shape: RefCell::default() }
+        // Without a search path an operator of the user's own goes unnoticed.
+        let unresolved = facts.is_unknown() && kind == Kind::Select;
+        let effect = if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, shared) };
+        Self { kind, read, effect, epoch, shape: RefCell::default() }
     }
 }
 

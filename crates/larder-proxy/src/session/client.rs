@@ -145,6 +145,15 @@ impl Session {
         Some(self.worker.plans.borrow_mut().get(text, types, facts, &self.worker.shared))
     }
 
+    /// The plan for a text that goes to the origin: what it may change, as far as that can be told now.
+    pub(crate) fn effect_plan(&self, text: &[u8], types: &[u8]) -> Option<Rc<Plan>> {
+        if !self.is_followed() {
+            return None;
+        }
+        let facts = self.current_facts().unwrap_or_else(|| Facts::unknown());
+        Some(self.worker.plans.borrow_mut().get(text, types, facts, &self.worker.shared))
+    }
+
     /// The plan for a prepared statement, looked up again only when the facts or the epoch are others.
     pub(crate) fn plan_of(&self, prepared: &Prepared) -> Option<Rc<Plan>> {
         let facts = self.current_facts()?;

@@ -43,7 +43,7 @@ impl Session {
             return;
         }
         let text = frontend::query(frame.get(HEADER..).unwrap_or_default());
-        let plan = text.and_then(|text| self.known_plan(text, b"\0\0"));
+        let plan = text.and_then(|text| self.effect_plan(text, b"\0\0"));
         self.materialize();
         let outcome = match &plan {
             Some(plan) => {
@@ -216,7 +216,10 @@ impl Session {
         let execute = frontend::execute(body)?;
         self.drop_stale_portal(execute.portal);
         let prepared = self.portals.get(execute.portal).cloned();
-        let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
+        let plan = prepared.as_ref().and_then(|prepared| {
+            let effect = || prepared.text().and_then(|(text, types)| self.effect_plan(text, types));
+            self.plan_of(prepared).or_else(effect)
+        });
         let outcome = match (&plan, &prepared) {
             (Some(plan), Some(prepared)) => {
                 let text = prepared.text().map(|(text, _)| text.to_vec()).unwrap_or_default();

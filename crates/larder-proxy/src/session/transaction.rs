@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Whether answers from this session's database may be in memory at all: writes to others mark nothing.
-    fn is_followed(&self) -> bool {
+    pub(crate) fn is_followed(&self) -> bool {
         self.worker.config.serve
             && self
                 .worker
