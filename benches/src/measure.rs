@@ -1,5 +1,7 @@
 //! Rounds: every side of a case once, in alternating order, with a watch on who else used the machine.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
@@ -36,10 +38,11 @@ impl Plan {
 }
 
 /// One run of one side.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sample {
     outcome: Outcome,
-    hit_ratio: Option<f64>,
+    /// What Larder counted meanwhile.
+    queries: Option<Queries>,
     foreign: f64,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct SideResult {
     pub(crate) p99_us: Option<f64>,
     /// The lowest share of hits of any round, by Larder's own metrics.
     pub(crate) hit_ratio: Option<f64>,
+    /// Why Larder did not answer from memory, with the number of statements of all rounds.
+    pub(crate) reasons: BTreeMap<String, f64>,
     /// Throughput of each round, in the order of the rounds: ratios are taken within a round.
     pub(crate) rounds: Vec<f64>,
 }
@@ -130,13 +135,18 @@ fn run(case: &Case, side: &Side, sides: &Sides, seconds: u32) -> Result<Sample> 
     .run()
     .with_context(|| format!("{}, {}", case.name(), side.name.label()))?;
     let foreign = Reading::now(&servers).foreign_share_since(&started);
-    let hit_ratio = queries()?.zip(earlier).and_then(|(later, earlier)| later.hit_ratio_since(earlier));
-    Ok(Sample { outcome, hit_ratio, foreign })
+    let queries = queries()?.zip(earlier).map(|(later, earlier)| later.since(&earlier));
+    Ok(Sample { outcome, queries, foreign })
 }
 
 fn side_result(name: SideName, rounds: &[Vec<(SideName, Sample)>]) -> Option<SideResult> {
-    let samples: Vec<Sample> =
-        rounds.iter().flatten().filter(|(side, _)| *side == name).map(|(_, sample)| *sample).collect();
+    let samples: Vec<&Sample> =
+        rounds.iter().flatten().filter(|(side, _)| *side == name).map(|(_, sample)| sample).collect();
+    let queries = || samples.iter().filter_map(|sample| sample.queries.as_ref());
+    let mut reasons = BTreeMap::new();
+    for (reason, count) in queries().flat_map(|queries| queries.clone().into_reasons()) {
+        *reasons.entry(reason).or_default() += count;
+    }
     let microseconds = |pick: fn(&Outcome) -> Option<u32>| {
         Some(Spread::of(samples.iter().filter_map(|sample| pick(&sample.outcome)).map(f64::from))?.median)
     };
@@ -145,7 +155,8 @@ fn side_result(name: SideName, rounds: &[Vec<(SideName, Sample)>]) -> Option<Sid
         tps: Spread::of(samples.iter().map(|sample| sample.outcome.tps))?,
         p50_us: microseconds(|outcome| outcome.p50_us),
         p99_us: microseconds(|outcome| outcome.p99_us),
-        hit_ratio: Spread::of(samples.iter().filter_map(|sample| sample.hit_ratio)).map(|ratios| ratios.min),
+        hit_ratio: Spread::of(queries().filter_map(Queries::hit_ratio)).map(|ratios| ratios.min),
+        reasons,
         rounds: samples.iter().map(|sample| sample.outcome.tps).collect(),
     })
 }
@@ -158,7 +169,7 @@ mod tests {
     fn ratios_are_taken_within_a_round() {
         let sample = |tps| Sample {
             outcome: Outcome { tps, p50_us: Some(10), p99_us: None },
-            hit_ratio: None,
+            queries: None,
             foreign: 0.0,
         };
         // The machine is twice as fast in the second round; the ratio is 2 in both.

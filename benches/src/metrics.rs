@@ -1,5 +1,6 @@
 //! Larder's own word on how it answered: a scrape of its metrics before and after a run.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -10,12 +11,14 @@ use anyhow::{Context as _, Result, bail};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Queries {
     /// Answered from memory.
-    pub(crate) hits: f64,
+    hits: f64,
     /// All.
-    pub(crate) all: f64,
+    all: f64,
+    /// Those not answered from memory, by why: `bypass no_lease`, `miss expired`, ...
+    reasons: BTreeMap<String, f64>,
 }
 
 impl Queries {
@@ -24,21 +27,49 @@ impl Queries {
         Ok(Self::parse(&get(admin, "/metrics")?))
     }
 
-    /// The share of hits among the statements since `earlier`; nothing if there were none.
-    pub(crate) fn hit_ratio_since(self, earlier: Self) -> Option<f64> {
-        let all = self.all - earlier.all;
-        (all > 0.0).then(|| (self.hits - earlier.hits) / all)
+    /// What came in between.
+    pub(crate) fn since(mut self, earlier: &Self) -> Self {
+        self.hits -= earlier.hits;
+        self.all -= earlier.all;
+        for (reason, count) in &mut self.reasons {
+            *count -= earlier.reasons.get(reason).copied().unwrap_or(0.0);
+        }
+        self.reasons.retain(|_, count| *count > 0.0);
+        self
+    }
+
+    /// The share of hits; nothing if there was nothing.
+    pub(crate) fn hit_ratio(&self) -> Option<f64> {
+        (self.all > 0.0).then(|| self.hits / self.all)
+    }
+
+    /// Why statements were not answered from memory, with their numbers.
+    pub(crate) fn into_reasons(self) -> BTreeMap<String, f64> {
+        self.reasons
     }
 
     fn parse(text: &str) -> Self {
-        let series =
-            text.lines().filter_map(|line| line.strip_prefix("larder_queries_total{")?.rsplit_once("} "));
-        series.fold(Self::default(), |sum, (labels, value)| {
-            let value: f64 = value.trim().parse().unwrap_or(0.0);
-            let hits = if labels.contains("outcome=\"hit\"") { value } else { 0.0 };
-            Self { hits: sum.hits + hits, all: sum.all + value }
-        })
+        let mut queries = Self::default();
+        for (labels, count) in series(text, "larder_queries_total{") {
+            queries.all += count;
+            if labels.contains("outcome=\"hit\"") {
+                queries.hits += count;
+            }
+        }
+        for (kind, metric) in [("bypass", "larder_bypass_total{"), ("miss", "larder_miss_total{")] {
+            for (labels, count) in series(text, metric) {
+                let reason = labels.trim_start_matches("reason=").trim_matches('"');
+                queries.reasons.insert(format!("{kind} {reason}"), count);
+            }
+        }
+        queries
     }
+}
+
+/// Labels and values of a metric's series.
+fn series<'a>(text: &'a str, metric: &str) -> impl Iterator<Item = (&'a str, f64)> {
+    let lines = text.lines().filter_map(move |line| line.strip_prefix(metric)?.rsplit_once("} "));
+    lines.map(|(labels, value)| (labels, value.trim().parse().unwrap_or(0.0)))
 }
 
 /// The value of a metric without labels.
@@ -69,15 +100,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hits_and_all_are_summed_over_tiers() {
+    fn hits_are_told_from_the_rest_and_the_rest_by_reason() {
         let text = "# TYPE larder_queries_total counter\n\
             larder_queries_total{outcome=\"hit\",tier=\"l1\"} 90\n\
             larder_queries_total{outcome=\"miss\",tier=\"origin\"} 10\n\
+            larder_miss_total{reason=\"absent\"} 10\n\
             larder_bypass_total{reason=\"hint\"} 5\n";
         let later = Queries::parse(text);
-        assert_eq!(later, Queries { hits: 90.0, all: 100.0 });
-        assert_eq!(later.hit_ratio_since(Queries { hits: 40.0, all: 50.0 }), Some(1.0));
-        assert_eq!(later.hit_ratio_since(later), None);
+        let earlier = Queries { hits: 40.0, all: 50.0, reasons: BTreeMap::new() };
+        assert_eq!(later.hit_ratio(), Some(0.9));
+        assert_eq!(later.clone().since(&earlier).hit_ratio(), Some(1.0));
+        assert_eq!(later.clone().since(&later).hit_ratio(), None);
+        let reasons: Vec<_> = later.since(&earlier).into_reasons().into_iter().collect();
+        assert_eq!(reasons, [("bypass hint".to_owned(), 5.0), ("miss absent".to_owned(), 10.0)]);
     }
 
     #[test]

@@ -174,6 +174,12 @@ fn write_case(out: &mut String, case: &CaseResult) -> std::fmt::Result {
     if case.case.all_hits() && case.hit_ratio().is_some_and(|ratio| ratio < PROOF) {
         writeln!(out, "  ! Not every answer came from memory: this is not a measurement of hits.")?;
     }
+    if let Some(larder) = case.side(SideName::Larder).filter(|side| !side.reasons.is_empty()) {
+        let mut reasons: Vec<_> = larder.reasons.iter().collect();
+        reasons.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let reasons = reasons.iter().take(4).map(|(reason, count)| format!("{reason} {count}"));
+        writeln!(out, "  not from memory: {}", reasons.collect::<Vec<_>>().join(", "))?;
+    }
     if let Some(foreign) = case.foreign.filter(|_| case.disturbed) {
         let (median, max) = (foreign.median * 100.0, foreign.max * 100.0);
         let limit = FOREIGN_LIMIT * 100.0;
