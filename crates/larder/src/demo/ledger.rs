@@ -6,6 +6,7 @@
 //! them is a violation. Values only grow, so each is one atomic maximum.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -27,6 +28,12 @@ pub(super) enum Road {
 pub(super) struct Versions {
     pub(super) version: i64,
     pub(super) side_version: i64,
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {} and side_version {}", self.version, self.side_version)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -93,19 +100,22 @@ impl Ledger {
     /// Compares an answer with what was required when it was asked for.
     pub(super) fn check(&self, ask: Ask, floors: &[Versions], seen: &[Versions], served: &str) {
         self.checks.fetch_add(1, Ordering::Relaxed);
-        let complete = floors.len() == seen.len();
-        let fresh = floors.iter().zip(seen).all(|(floor, seen)| {
-            seen.version >= floor.version
-                && seen.side_version >= floor.side_version
-                && seen.version < UNCOMMITTED
-                && seen.side_version < UNCOMMITTED
+        let wrong = floors.iter().zip(seen).find(|(floor, seen)| {
+            seen.version < floor.version
+                || seen.side_version < floor.side_version
+                || seen.version.max(seen.side_version) >= UNCOMMITTED
         });
-        if !(complete && fresh) {
-            self.violations.fetch_add(1, Ordering::Relaxed);
-            let mut examples = self.examples.lock();
-            if examples.len() < KEPT_EXAMPLES {
-                examples.push(format!("{ask:?}: required {floors:?}, read {seen:?} ({served})"));
+        let what = match wrong {
+            Some((floor, seen)) => format!("must show at least {floor}, showed {seen}"),
+            None if floors.len() != seen.len() => {
+                format!("must have {} rows, had {}", floors.len(), seen.len())
             }
+            None => return,
+        };
+        self.violations.fetch_add(1, Ordering::Relaxed);
+        let mut examples = self.examples.lock();
+        if examples.len() < KEPT_EXAMPLES {
+            examples.push(format!("{ask:?} {what} ({served})"));
         }
     }
 
