@@ -11,6 +11,8 @@ mod drivers;
 mod faulty;
 pub mod frame;
 mod larder;
+#[cfg(feature = "sqlx")]
+mod sqlx_script;
 mod tokio_postgres_script;
 mod transcript;
 

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt, TryStreamExt, future::try_join_all, pin_m
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, IsolationLevel, NoTls, Row, SimpleQueryMessage, types::ToSql};
 
-const RESET: &str = "
+pub(crate) const RESET: &str = "
 drop table if exists app_orders, app_users;
 create table app_users (id int primary key, name text not null, email text unique, balance float8 default 0, raw bytea);
 create table app_orders (id int primary key, user_id int references app_users, amount int, note text);
@@ -16,7 +16,7 @@ insert into app_users select i, 'user ' || i, 'user' || i || '@example.org', i *
 insert into app_orders select i, 1 + i % 20, i * 7 % 13, nullif('note ' || i % 3, 'note 0') from generate_series(1, 100) i;
 ";
 
-const READS: [&str; 6] = [
+pub(crate) const READS: [&str; 6] = [
     "select 1 as one, null as nothing",
     "select * from app_users order by id",
     "select u.name, o.id, o.note from app_users u join app_orders o on o.user_id = u.id where o.amount > 10 order by o.id",
@@ -25,7 +25,7 @@ const READS: [&str; 6] = [
     "select id, rank() over (order by amount desc, id) from app_orders order by id limit 5",
 ];
 
-const FAILURES: [&str; 5] = [
+pub(crate) const FAILURES: [&str; 5] = [
     "selekt 1",
     "select * from no_such_table",
     "select 1 / (id - id) from app_users",

@@ -22,6 +22,7 @@ mod error;
 mod guard;
 pub mod locate;
 mod owner;
+mod port;
 mod postgres;
 mod rundir;
 mod template;

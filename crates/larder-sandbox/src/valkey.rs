@@ -14,13 +14,12 @@ use crate::{
     guard::Guarded,
     locate,
     owner::Owner,
-    postgres::{free_port, may_pass},
+    port::{self, ATTEMPTS},
     rundir::RunDir,
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-const PORT_ATTEMPTS: usize = 10;
 
 /// How a Valkey is to be; see [`Valkey::builder`].
 #[derive(Clone, Debug, Default)]
@@ -48,9 +47,9 @@ impl ValkeyBuilder {
         let mut valkey = Valkey { guarded, program, owner, settings: self.settings, port: 0, dir };
         let mut attempt = 1;
         loop {
-            valkey.port = free_port()?;
+            valkey.port = port::free()?;
             match valkey.start() {
-                Err(Error::Failed { output, .. }) if attempt < PORT_ATTEMPTS && may_pass(&output) => {
+                Err(Error::Failed { output, .. }) if attempt < ATTEMPTS && port::may_pass(&output) => {
                     attempt += 1
                 }
                 done => return done.map(|()| valkey),
