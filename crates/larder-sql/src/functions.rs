@@ -37,10 +37,6 @@ pub const STABLE_ALLOWED: &[(&str, Args)] = &[
     ("json_object_agg_unique_strict", ANY),
     ("jsonb_agg", ANY),
     ("jsonb_agg_strict", ANY),
-    ("jsonb_object_agg", ANY),
-    ("jsonb_object_agg_strict", ANY),
-    ("jsonb_object_agg_unique", ANY),
-    ("jsonb_object_agg_unique_strict", ANY),
     // Encodings: the conversion is found in the catalog, along the search path.
     ("convert", ANY),
     ("convert_from", ANY),
@@ -93,6 +89,9 @@ pub const IMMUTABLE_REFUSED: &[&str] = &[
     // Reads pg_inherits.
     "pg_partition_root",
 ];
+
+/// What PostgreSQL calls the functions behind the operators of `timetz`: given a literal, they read the current date.
+pub const READS_DATE_MARK: &str = "timetz";
 
 /// Functions that take a time with time zone where a time of day is given, and then use the current date: the last
 /// argument must be known to be a date or timestamp.
@@ -183,6 +182,21 @@ pub const VOLATILE_HARMLESS: &[&str] = &[
     "txid_status",
 ];
 
+/// Volatile C functions of extensions that only make numbers: uuid-ossp, pgcrypto. (Stable ones change nothing by
+/// their declaration, which is trusted from the same hands as "immutable" is.)
+pub(crate) const EXTENSION_HARMLESS: &[&str] = &[
+    "gen_random_bytes",
+    "gen_random_uuid",
+    "gen_salt",
+    "pgp_pub_encrypt",
+    "pgp_pub_encrypt_bytea",
+    "pgp_sym_encrypt",
+    "pgp_sym_encrypt_bytea",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+];
+
 /// Volatile functions that take a lock: to be granted it is news of what its last holder did.
 pub const VOLATILE_LOCKING: &[&str] = &[
     "pg_advisory_lock",
@@ -225,10 +239,20 @@ pub const STABLE_HARMFUL: &[&str] = &[
 ];
 
 /// Built-in functions that accept a row as their only argument and are not cacheable: `t.name` can call them.
-pub const TAKES_ANY_ROW: &[&str] = &["pg_column_size", "pg_typeof"];
+pub const TAKES_ANY_ROW: &[&str] = &[
+    "pg_collation_for",
+    "pg_column_compression",
+    "pg_column_size",
+    "pg_column_toast_chunk_id",
+    "pg_restore_attribute_stats",
+    "pg_restore_relation_stats",
+    "pg_typeof",
+    "record_out",
+    "record_send",
+];
 
 /// Functions whose result is a date or timestamp (or, for some arguments, an interval).
-pub(crate) const RETURNS_TIMESTAMP: &[&str] = &[
+pub const RETURNS_TIMESTAMP: &[&str] = &[
     "date",
     "date_add",
     "date_bin",
@@ -245,7 +269,7 @@ pub(crate) const RETURNS_TIMESTAMP: &[&str] = &[
 ];
 
 /// Functions whose result is a number, an interval or a time of day.
-pub(crate) const RETURNS_OTHER: &[&str] = &[
+pub const RETURNS_OTHER: &[&str] = &[
     "abs",
     "age",
     "avg",
@@ -269,7 +293,7 @@ pub(crate) const RETURNS_OTHER: &[&str] = &[
 ];
 
 /// Functions whose result has the type of their arguments.
-pub(crate) const RETURNS_ARGUMENT: &[&str] = &[
+pub const RETURNS_ARGUMENT: &[&str] = &[
     "any_value",
     "first_value",
     "generate_series",
@@ -283,6 +307,6 @@ pub(crate) const RETURNS_ARGUMENT: &[&str] = &[
 ];
 
 /// Whether a stable built-in called with that many arguments may be cached.
-pub(crate) fn stable_allowed(name: &str, args: usize) -> bool {
+pub fn stable_allowed(name: &str, args: usize) -> bool {
     STABLE_ALLOWED.iter().any(|(allowed, range)| *allowed == name && range.contains(&args))
 }

@@ -11,8 +11,8 @@ use larder_core::catalog::{Catalog, FunctionGroup, Persistence, Relation, Relati
 
 use crate::facts::{Call, Cast, Field, Query};
 use crate::functions::{
-    IMMUTABLE_REFUSED, STABLE_HARMFUL, SUBJECT_IS_TIMESTAMP, TAKES_ANY_ROW, VOLATILE_HARMLESS,
-    VOLATILE_LOCKING, VOLATILE_SETTING, stable_allowed,
+    EXTENSION_HARMLESS, IMMUTABLE_REFUSED, READS_DATE_MARK, STABLE_HARMFUL, SUBJECT_IS_TIMESTAMP,
+    TAKES_ANY_ROW, VOLATILE_HARMLESS, VOLATILE_LOCKING, VOLATILE_SETTING, stable_allowed,
 };
 use crate::names::Name;
 use crate::types::{TypeUse, Types, Value};
@@ -171,19 +171,21 @@ impl<'a> Judge<'a> {
         for group in groups {
             self.group(group, &name.name, call.args);
         }
-        let reads_clock = SUBJECT_IS_TIMESTAMP.contains(&&*name.name);
-        if reads_clock && !value.is_some_and(|value| value.timestamp) {
+        let timestamp =
+            !SUBJECT_IS_TIMESTAMP.contains(&&*name.name) || value.is_some_and(|value| value.timestamp);
+        if !timestamp || name.name.contains(READS_DATE_MARK) {
             self.refuse(Bypass::Clock);
         }
     }
 
     fn group(&mut self, group: &FunctionGroup, name: &str, args: usize) {
         match group.volatility {
-            _ if group.extension_c => match group.volatility {
-                Volatility::Immutable => {}
-                Volatility::Stable => self.danger(Bypass::StableFunction),
-                Volatility::Volatile => self.danger(Bypass::VolatileFunction),
-            },
+            Volatility::Immutable if group.extension_c => {}
+            Volatility::Stable if group.extension_c => self.refuse(Bypass::StableFunction),
+            Volatility::Volatile if group.extension_c && EXTENSION_HARMLESS.contains(&name) => {
+                self.refuse(Bypass::VolatileFunction);
+            }
+            Volatility::Volatile if group.extension_c => self.danger(Bypass::VolatileFunction),
             _ if !group.built_in => self.danger(Bypass::UserFunction),
             Volatility::Immutable if !IMMUTABLE_REFUSED.contains(&name) => {}
             Volatility::Immutable => self.refuse(Bypass::StableFunction),

@@ -92,7 +92,7 @@ fn add_types(catalog: &mut Catalog) {
 const IMMUTABLE: &str = "abs array_agg array_length avg btrim ceil coalesce count date_bin dense_rank floor int4 \
     jsonb_array_elements jsonb_array_elements_text jsonb_each json_object lag left length lower make_date max md5 min \
     nullif octet_length overlay percentile_cont pg_partition_root position rank regexp_replace repeat replace round \
-    row_number similar_to_escape like_escape split_part string_agg substring sum sqrt starts_with strpos text trunc \
+    row_number similar_to_escape like_escape split_part string_agg substring sum sqrt starts_with strpos text timetz_larger trunc \
     unnest upper jsonb_build hashtext";
 const STABLE: &str = "age array_to_string array_to_json concat concat_ws current_database current_schema current_setting \
     date date_part date_trunc extract format generate_series has_table_privilege inet_client_addr json_agg \
@@ -120,6 +120,7 @@ fn add_functions(catalog: &mut Catalog) {
         ("public", "similarity", Immutable, true),
         ("public", "set_limit", Volatile, true),
         ("public", "show_limit", Stable, true),
+        ("public", "uuid_generate_v4", Volatile, true),
         ("public", "nickname", Stable, false),
         // An overload of a built-in in the path, and one outside it.
         ("public", "repeat", Immutable, false),

@@ -63,6 +63,7 @@ fn reads() {
         ("SELECT lo_unlink(1)", UNKNOWN),
         ("SELECT json_populate_record(NULL::users, '{}')", UNKNOWN),
         ("SELECT set_limit(0.3)", UNKNOWN),
+        ("SELECT uuid_generate_v4(), show_limit(), similarity('a', 'b')", ""),
         ("SELECT * FROM nowhere", UNKNOWN),
         ("SELECT * FROM pg_class, information_schema.tables", ""),
         ("SELECT * FROM report, scratch, remote, users_id_seq", ""),

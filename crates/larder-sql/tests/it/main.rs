@@ -5,5 +5,6 @@ mod catalog;
 mod effects;
 mod kinds;
 mod robustness;
+mod servers;
 mod text;
 mod verdicts;

@@ -343,6 +343,7 @@ fn times_of_day_with_a_zone_read_the_current_date() {
         ("SELECT starts::timetz FROM shifts", "clock"),
         ("SELECT timetz '12:00 CET'", "clock"),
         ("SELECT timetz(starts) FROM shifts", "clock"),
+        ("SELECT timetz_larger('12:00', '13:00')", "clock"),
         ("SELECT id FROM zones", "clock"),
         ("SELECT starts FROM shifts", "= shifts"),
     ]);
