@@ -6,7 +6,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use postgres_protocol::message::frontend;
 
 use crate::error::Failure;
-use crate::{Account, stream::Wire};
+use crate::{Account, wire::Wire};
 
 /// Answers the server's authentication requests until it is satisfied.
 pub(crate) async fn log_in(wire: &mut Wire, account: &Account) -> Result<(), Failure> {

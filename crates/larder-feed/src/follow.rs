@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_cache::Moment;
-use larder_core::{FeedHealth, FeedState, Lsn};
+use larder_core::{FeedState, Lsn};
 
 use crate::catalog::{Fingerprint, Loaded};
 use crate::control::Control;
@@ -200,6 +200,7 @@ impl<'a> Follower<'a> {
     }
 
     async fn end_sample(&mut self, answer: (Sampled, Option<Fingerprint>)) -> Result<(), Failure> {
+        let answered = Moment::now();
         let (sampled, fingerprint) = answer;
         let lag = sampled.position.0.saturating_sub(self.coverage.applied().0);
         self.shared.health.lag_bytes.store(lag, Ordering::Relaxed);
@@ -211,7 +212,7 @@ impl<'a> Follower<'a> {
             self.reload().await?;
         }
         let review = self.shared.fence.take_review_request();
-        self.coverage.end_sample(sampled, review, Moment::now());
+        self.coverage.end_sample(sampled, review, answered);
         Ok(())
     }
 
@@ -243,9 +244,6 @@ impl<'a> Follower<'a> {
         self.fingerprint = fingerprint;
         self.unknown_change = false;
         tracing::info!(version, epoch, %floor, restart, "catalog read");
-        if restart {
-            FeedHealth::count(&self.shared.health.gaps);
-        }
     }
 }
 

@@ -7,7 +7,7 @@
 //!                                    catalog -> the client path
 //! ```
 //!
-//! * `stream`, `framing`, `auth`: a thin client for streaming replication with `test_decoding` on a temporary slot;
+//! * `stream`, `wire`, `framing`, `auth`: a thin client for streaming replication with `test_decoding` on a temporary slot;
 //! * `decode`, `fold`: from its text to the tags that a commit touches;
 //! * `visibility`, `coverage`: the guard and the clock, as pure state machines;
 //! * `control`, `catalog`: samples, and the catalog with its fingerprint;
@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_cache::{Fence, Tags};
+use larder_cache::{Fence, Moment, Tags};
 use larder_core::{Catalog, CatalogCell, FeedHealth, FeedState, Finding};
 
 use crate::error::Failure;
@@ -37,6 +37,7 @@ mod framing;
 mod incarnation;
 mod stream;
 mod visibility;
+mod wire;
 
 /// First and longest pause between attempts to connect.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -81,10 +82,14 @@ pub async fn run(config: FeedConfig, shared: Shared) {
     loop {
         let failure = match Follower::begin(&config, &shared).await {
             Ok(mut follower) => {
-                pause = RETRY.0;
-                greet(last.as_ref(), &follower.incarnation);
+                greet(&shared, last.as_ref(), &follower.incarnation);
                 last = Some(follower.incarnation.clone());
-                follower.follow().await
+                let began = Moment::now();
+                let failure = follower.follow().await;
+                if Moment::now().since(began) > RETRY.1 {
+                    pause = RETRY.0;
+                }
+                failure
             }
             Err(failure) => failure,
         };
@@ -117,10 +122,17 @@ pub fn drop_sql() -> &'static str {
     include_str!("drop.sql")
 }
 
-fn greet(last: Option<&Incarnation>, now: &Incarnation) {
-    match last {
-        Some(last) if last != now => tracing::warn!(%last, %now, "the origin lives another life"),
-        _ => tracing::debug!(incarnation = %now, "change feed connected"),
+/// One line in the log for a new stream. A stream after another one is a gap.
+fn greet(shared: &Shared, last: Option<&Incarnation>, now: &Incarnation) {
+    let Some(last) = last else {
+        tracing::info!(incarnation = %now, "change feed connected");
+        return;
+    };
+    FeedHealth::count(&shared.health.gaps);
+    if last == now {
+        tracing::info!(incarnation = %now, "change feed connected again");
+    } else {
+        tracing::warn!(%last, %now, "change feed connected again, to another life of the origin");
     }
 }
 

@@ -6,21 +6,14 @@ use std::time::{Duration, SystemTime};
 use bytes::{BufMut, Bytes, BytesMut};
 use larder_core::Lsn;
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::error::{Failure, ServerError, within};
-use crate::framing::{Frame, Framer};
-use crate::{Account, auth};
+use crate::Account;
+use crate::error::{Failure, within};
+use crate::wire::Wire;
 
-/// A write of some 40 bytes that is not taken within this time means that the origin is frozen or gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer to an ordinary command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// A slot waits for every transaction that is running. The server gives up waiting for one of them after its
-/// lock_timeout, set at startup; a client that just hangs up would leave a walsender behind until that one ends.
-const SLOT_LOCK_TIMEOUT: &str = "20s";
-/// It does so at most three times in a row.
+/// A slot waits for every transaction that is running, in at most three rounds; see [`crate::wire`] for each.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(70);
 /// PostgreSQL counts time in microseconds since 2000-01-01; in seconds after the Unix epoch.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
@@ -169,149 +162,6 @@ fn message(body: &Bytes) -> Result<Message, Failure> {
     }
 }
 
-/// A socket with frames on it.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    socket: TcpStream,
-    framer: Framer,
-}
-
-impl Wire {
-    async fn open(account: &Account) -> Result<Self, Failure> {
-        let target = (account.host.as_str(), account.port);
-        let socket = TcpStream::connect(target).await.map_err(Failure::Connect)?;
-        socket.set_nodelay(true)?;
-        keep_alive(&socket)?;
-        Ok(Self { socket, framer: Framer::default() })
-    }
-
-    async fn start(&mut self, account: &Account) -> Result<(), Failure> {
-        let parameters = [
-            ("user", account.user.as_str()),
-            ("database", account.database.as_str()),
-            ("replication", "database"),
-            ("application_name", "larder feed"),
-            ("client_encoding", "UTF8"),
-            (
-                "options",
-                &format!("-c search_path= -c lock_timeout={SLOT_LOCK_TIMEOUT} -c idle_session_timeout=0"),
-            ),
-        ];
-        let mut out = BytesMut::new();
-        frontend::startup_message(parameters, &mut out)?;
-        self.send(&out).await?;
-        auth::log_in(self, account).await?;
-        while self.frame().await?.tag != b'Z' {}
-        Ok(())
-    }
-
-    /// Runs one command and returns the fields of its last row.
-    async fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
-        let mut out = BytesMut::new();
-        frontend::query(sql, &mut out)?;
-        self.send(&out).await?;
-        let mut row = Vec::new();
-        loop {
-            let frame = self.frame().await?;
-            match frame.tag {
-                b'D' => {
-                    row =
-                        data_row(&frame.body).ok_or_else(|| Failure::Protocol("malformed row".to_owned()))?;
-                }
-                b'Z' => return Ok(row),
-                _ => {}
-            }
-        }
-    }
-
-    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        within(WRITE_TIMEOUT, "a write", self.socket.write_all(bytes)).await
-    }
-
-    /// The next frame, which must be of that type; notices are passed over.
-    pub(crate) async fn expect(&mut self, tag: u8) -> Result<Frame, Failure> {
-        loop {
-            let frame = self.frame().await?;
-            if frame.tag == tag {
-                return Ok(frame);
-            }
-            if !matches!(frame.tag, b'N' | b'S' | b'v') {
-                let got = char::from(frame.tag);
-                return Err(Failure::Protocol(format!("message '{got}' instead of '{}'", char::from(tag))));
-            }
-        }
-    }
-
-    async fn frame(&mut self) -> Result<Frame, Failure> {
-        loop {
-            if let Some(frame) = self.try_frame()? {
-                return Ok(frame);
-            }
-            self.fill().await?;
-        }
-    }
-
-    /// A complete frame; an ErrorResponse is turned into the error that it is.
-    fn try_frame(&mut self) -> Result<Option<Frame>, Failure> {
-        let frame = self
-            .framer
-            .next()
-            .map_err(|_| Failure::Protocol("a frame of impossible length: is this PostgreSQL?".to_owned()))?;
-        match frame {
-            Some(frame) if frame.tag == b'E' => Err(Failure::Server(server_error(&frame.body))),
-            other => Ok(other),
-        }
-    }
-
-    async fn fill(&mut self) -> Result<(), Failure> {
-        self.framer.buffer.reserve(64 << 10);
-        match self.socket.read_buf(&mut self.framer.buffer).await? {
-            0 => Err(Failure::Lost(std::io::ErrorKind::UnexpectedEof.into())),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Lets the kernel find out that the other machine is gone: first probe after 10 s, given up after 25 s.
-fn keep_alive(socket: &TcpStream) -> std::io::Result<()> {
-    let probes = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
-    socket2::SockRef::from(socket).set_tcp_keepalive(&probes)
-}
-
-fn server_error(body: &[u8]) -> ServerError {
-    let mut error = ServerError::default();
-    for field in body.split(|byte| *byte == 0) {
-        let Some((kind, text)) = field.split_first() else { continue };
-        let text = || String::from_utf8_lossy(text).into_owned();
-        match kind {
-            b'C' => error.code = text(),
-            b'M' => error.message = text(),
-            _ => {}
-        }
-    }
-    error
-}
-
-fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
-    let (count, mut rest) = body.split_first_chunk::<2>()?;
-    let mut fields = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
-            fields.push(None);
-            rest = after;
-            continue;
-        };
-        let (text, after) = after.split_at_checked(length)?;
-        fields.push(Some(String::from_utf8_lossy(text).into_owned()));
-        rest = after;
-    }
-    Some(fields)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,16 +187,5 @@ mod tests {
         for cut in 0..alive.len() {
             assert!(message(&Bytes::copy_from_slice(&alive[..cut])).is_err(), "{cut}");
         }
-    }
-
-    #[test]
-    fn rows_and_errors_are_read_and_never_panic() {
-        let row = b"\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0";
-        assert_eq!(data_row(row), Some(vec![Some("ab".to_owned()), None, Some(String::new())]));
-        for cut in 0..row.len() {
-            assert_eq!(data_row(&row[..cut]), None, "{cut}");
-        }
-        let error = server_error(b"SERROR\0C42501\0Mpermission denied\0\0");
-        assert_eq!(error, ServerError { code: "42501".into(), message: "permission denied".into() });
     }
 }

@@ -1,8 +1,9 @@
 //! Which tags a committed change touches.
 
-use larder_sandbox::PgVersion;
+use larder_core::relation_tag;
+use larder_sandbox::{PgVersion, Postgres};
 
-use crate::rig::Rig;
+use crate::rig::{self, Rig};
 
 crate::on_both! {
     every_kind_of_change_touches_its_relation => super::every_kind_of_change;
@@ -10,6 +11,7 @@ crate::on_both! {
     a_rollback_touches_nothing => super::rollback;
     two_phase_touches_at_its_commit => super::two_phase;
     odd_names => super::odd_names;
+    names_in_another_encoding => super::latin1;
 }
 
 const T: &str = "create table t (id int primary key, v text); create table other (id int);";
@@ -78,4 +80,30 @@ async fn odd_names(version: PgVersion) {
     }
     let sql = format!("truncate {}, {}", all[0], all[1]);
     assert_eq!(rig.touched_by(&sql, &all).await, &all[..2]);
+}
+
+/// The stream is in the database's encoding, whatever the client's: one name's UTF-8 bytes are another one's LATIN1.
+async fn latin1(version: PgVersion) {
+    let pg = Postgres::builder().version(version).setting("wal_level", "logical").start().unwrap();
+    pg.sql("create role larder login replication").unwrap();
+    pg.sql("create database latin template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'").unwrap();
+    let tables = "set client_encoding = 'UTF8'; create table é (id int); create table Ã© (id int);";
+    pg.sql_in("latin", tables).unwrap();
+    let mut config = rig::config(&pg, "larder");
+    config.account.database = "latin".to_owned();
+    let shared = rig::shared(&config);
+    let feed = tokio::spawn(larder_feed::run(config, shared.clone()));
+    let covered = || shared.fence.wait_covered(larder_cache::Moment::now(), rig::LIMIT);
+    assert!(covered().await);
+    let names = shared.catalog.load_full().unwrap().relation_names["public"].clone();
+    let change = |name| shared.tags.get(&relation_tag(names[name])).last_change();
+    let epoch = shared.fence.epoch();
+    pg.sql_in("latin", "set client_encoding = 'UTF8'; insert into é values (1)").unwrap();
+    assert!(covered().await);
+    assert!(change("é") > 0 && change("Ã©") == 0);
+    pg.sql_in("latin", "set client_encoding = 'UTF8'; insert into Ã© values (1)").unwrap();
+    assert!(covered().await);
+    assert!(change("Ã©") > change("é"));
+    assert_eq!(shared.fence.epoch(), epoch, "both names are known");
+    feed.abort();
 }
