@@ -15,8 +15,14 @@ use crate::session::statements::Prepared;
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) enum Expect {
-    /// Ends with ParseComplete. `swallow`: Larder sent it, so the client must not see the reply.
-    Parse { prepared: Option<Rc<Prepared>>, swallow: bool },
+    /// Ends with ParseComplete.
+    Parse {
+        prepared: Rc<Prepared>,
+        /// The statement of that name before it.
+        replaced: Option<Rc<Prepared>>,
+    },
+    /// A Parse that Larder sent: the client must not see the ParseComplete.
+    Reparse(Rc<Prepared>),
     /// Ends with BindComplete.
     Bind,
     /// ParameterDescription, then RowDescription or NoData.
@@ -26,7 +32,9 @@ pub(crate) enum Expect {
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute(Sent),
     /// Ends with CloseComplete.
-    Close { swallow: bool },
+    Close(Closing),
+    /// Not well formed: only an error answers it.
+    Malformed,
     /// Ends with ReadyForQuery.
     Sync,
     /// A simple query: ends with ReadyForQuery.
@@ -39,11 +47,25 @@ pub(crate) enum Expect {
     Own(Own),
 }
 
+/// What is closed.
+#[derive(Debug)]
+pub(crate) enum Closing {
+    Portal,
+    /// The client's statement of that name, if it was known.
+    Statement(Option<Rc<Prepared>>),
+    /// Sent by Larder: the unnamed statement that ended here before.
+    StaleStatement,
+    /// Sent by Larder: the unnamed portal that ended here before.
+    StalePortal,
+}
+
 /// A statement that was sent.
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) started: Moment,
     pub(crate) outcome: Outcome,
+    /// The prepared statement that it ends, if it names one.
+    pub(crate) deallocates: Option<Rc<Prepared>>,
     /// The session's fill captures this reply.
     pub(crate) captured: bool,
 }
@@ -84,26 +106,22 @@ impl Outstanding {
         self.0.front_mut()
     }
 
-    /// After an error in the extended protocol the origin skips everything up to Sync. `true` if that was sent.
-    pub(crate) fn skip_to_sync(&mut self) -> bool {
-        while let Some(front) = self.0.front() {
-            if matches!(front, Expect::Sync | Expect::Own(Own::Sync)) {
-                return true;
-            }
-            self.0.pop_front();
-        }
-        false
+    /// After an error in the extended protocol the origin skips everything up to Sync: what that is, and whether the
+    /// Sync was sent.
+    pub(crate) fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
+        let sync = self.0.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync)));
+        (self.0.drain(..sync.unwrap_or(self.0.len())).collect(), sync.is_some())
     }
 
-    /// A COPY began in the extended protocol: the origin ignores every Sync until the client ends it.
-    /// `true` if the client has ended it already.
+    /// A COPY began: the origin ignores every Sync until the client ends it. `true` if the client has ended it already.
     pub(crate) fn copy_begins(&mut self) -> bool {
         let end = self.0.iter().position(|expect| matches!(expect, Expect::CopyEnd));
         let mut index = 0;
         self.0.retain(|expect| {
             let before_end = end.is_none_or(|end| index < end);
+            let is_end = end == Some(index);
             index += 1;
-            !(before_end && matches!(expect, Expect::Sync))
+            !(is_end || before_end && matches!(expect, Expect::Sync))
         });
         end.is_some()
     }
@@ -116,17 +134,17 @@ mod tests {
     #[test]
     fn an_error_skips_to_the_next_sync_and_no_further() {
         let mut outstanding = Outstanding::default();
-        for expect in
-            [Expect::Bind, Expect::Close { swallow: false }, Expect::Sync, Expect::Bind, Expect::Sync]
+        for expect in [Expect::Bind, Expect::Close(Closing::Portal), Expect::Sync, Expect::Bind, Expect::Sync]
         {
             outstanding.push(expect);
         }
-        assert!(outstanding.skip_to_sync());
+        let (skipped, found) = outstanding.skip_to_sync();
+        assert!(found && matches!(skipped[..], [Expect::Bind, Expect::Close(Closing::Portal)]));
         assert!(matches!(outstanding.pop(), Some(Expect::Sync)));
         assert!(matches!(outstanding.pop(), Some(Expect::Bind)));
         outstanding.pop();
         outstanding.push(Expect::Bind);
-        assert!(!outstanding.skip_to_sync());
+        assert!(!outstanding.skip_to_sync().1);
         assert!(outstanding.is_empty());
     }
 

@@ -29,6 +29,8 @@ struct Portal {
     prepared: Rc<Prepared>,
     /// The `Bind` step.
     bind: Step,
+    /// Its rows have been given: a second `Execute` finds none.
+    executed: bool,
 }
 
 /// What a batch has changed so far, if it is answered.
@@ -134,7 +136,10 @@ impl Session {
         self.client.input = input;
         self.batch = steps;
         let unproven = draft.unproven.then_some(Attempt::Forward(Bypass::NotPrepared));
-        if let Some(attempt) = failed.or(unproven) {
+        // A portal that the client may still use must be the origin's.
+        let open = draft.portal.as_ref().is_some_and(|portal| !portal.executed || tag == b'H');
+        let open = open.then_some(Attempt::Forward(Bypass::ProtocolShape));
+        if let Some(attempt) = failed.or(open).or(unproven) {
             self.client.output.truncate(mark);
             return attempt;
         }
@@ -180,7 +185,10 @@ impl Session {
             b'B' => {
                 let bind = frontend::bind(body).filter(|bind| bind.portal.is_empty()).ok_or_else(shape)?;
                 let (prepared, plan) = self.statement(bind.statement, draft).ok_or_else(shape)?;
-                draft.portal = Some(Portal { plan, prepared, bind: step });
+                if is_own(&plan) && !takes_nothing(&bind) {
+                    return Err(shape());
+                }
+                draft.portal = Some(Portal { plan, prepared, bind: step, executed: false });
                 draft.bound = true;
                 self.client.output.extend_from_slice(&encode::BIND_COMPLETE);
                 Ok(())
@@ -209,7 +217,9 @@ impl Session {
         parse: frontend::Parse<'_>,
         draft: &mut Draft,
     ) -> Result<(), Attempt> {
-        if !parse.name.is_empty() && self.statements.get(parse.name).is_some() {
+        let earlier = draft.parsed.iter().any(|prepared| prepared.name == parse.name);
+        let known = self.statements.others || earlier || self.statements.get(parse.name).is_some();
+        if !parse.name.is_empty() && known {
             return Err(Attempt::Forward(Bypass::ProtocolShape));
         }
         let prepared = self.new_statement(frame, parse);
@@ -237,8 +247,8 @@ impl Session {
             let portal = draft.portal.as_ref().filter(|_| target.name.is_empty())?;
             (Rc::clone(&portal.plan), Some(frontend::bind(portal.bind.body(input))?.result_formats))
         };
+        let own = is_own(&plan);
         let out = &mut self.client.output;
-        let own = matches!(plan.kind, Kind::Begin(_) | Kind::Commit | Kind::Rollback | Kind::ShowLast);
         if own {
             if formats.is_none() {
                 out.extend_from_slice(&encode::NO_PARAMETERS);
@@ -269,7 +279,9 @@ impl Session {
         arrival: Moment,
         index: usize,
     ) -> Result<(), Attempt> {
-        let Some(portal) = &draft.portal else { return Err(Attempt::Forward(Bypass::ProtocolShape)) };
+        let fresh = draft.portal.as_mut().filter(|portal| !portal.executed);
+        let Some(portal) = fresh else { return Err(Attempt::Forward(Bypass::ProtocolShape)) };
+        portal.executed = true;
         let plan = Rc::clone(&portal.plan);
         if self.begins_or_ends(&plan, draft.deferred.is_some()) {
             let text = portal.prepared.text().map(|(text, _)| text).unwrap_or_default();
@@ -349,7 +361,9 @@ impl Session {
             return Some(Attempt::Forward(Bypass::PipelineBusy));
         }
         if self.current_facts().is_none() {
-            let possible = self.transaction.status == b'I' && worth_probing();
+            // The probe ends the unnamed statement, so it must be one that can be prepared again.
+            let harmless = self.transaction.status == b'I' && !self.statements.unnamed_is_unique();
+            let possible = harmless && worth_probing();
             return Some(if possible {
                 Attempt::NeedFacts
             } else {
@@ -404,6 +418,16 @@ impl Session {
         self.worker.metrics.saved(entry.cost);
         self.worker.metrics.answered(outcome, arrival);
     }
+}
+
+/// Statements that need no rows of the origin.
+fn is_own(plan: &Plan) -> bool {
+    matches!(plan.kind, Kind::Begin(_) | Kind::Commit | Kind::Rollback | Kind::ShowLast)
+}
+
+/// A `Bind` that fits a statement without parameters.
+fn takes_nothing(bind: &frontend::Bind<'_>) -> bool {
+    bind.parameters == [0, 0] && matches!(bind.rest, [0, 0 | 1, ..])
 }
 
 /// The command tag of a transaction statement answered here, and the deferred BEGIN after it.

@@ -14,6 +14,7 @@ mod replies;
 mod settle;
 mod statements;
 mod transaction;
+mod upstream;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

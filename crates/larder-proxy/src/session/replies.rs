@@ -8,7 +8,7 @@ use larder_cache::Moment;
 use larder_core::Bypass;
 use larder_wire::{HEADER, Peek, backend, peek};
 
-use super::expect::{Expect, Own, Sent};
+use super::expect::{Closing, Expect, Own, Sent};
 use super::{LARGE, Session};
 use crate::facts::Facts;
 use crate::metrics::Outcome;
@@ -145,12 +145,12 @@ impl Session {
                 Fate::Relay
             }
             (_, b'E') => self.on_error(body),
-            (Some(Expect::Parse { .. }), b'1') => self.on_parse_complete(),
+            (Some(Expect::Parse { .. } | Expect::Reparse(_)), b'1') => self.on_parse_complete(),
             (Some(Expect::Bind), b'2') => self.done(Fate::Relay),
-            (Some(Expect::Close { swallow }), b'3') => {
-                let fate = if *swallow { Fate::Swallow } else { Fate::Relay };
-                self.done(fate)
+            (Some(Expect::Close(Closing::StaleStatement | Closing::StalePortal)), b'3') => {
+                self.done(Fate::Swallow)
             }
+            (Some(Expect::Close(_)), b'3') => self.done(Fate::Relay),
             (Some(Expect::DescribeStatement(plan)), b't') => {
                 if let Some(plan) = plan.as_ref().filter(|_| !body.is_empty()) {
                     plan.shape.borrow_mut().parameters = Some(Bytes::copy_from_slice(frame));
@@ -201,24 +201,33 @@ impl Session {
         if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
             self.farewell = true;
         }
-        if let Some(Expect::Parse { prepared: Some(prepared), .. }) = self.outstanding.front() {
-            let prepared = std::rc::Rc::clone(prepared);
-            self.statements.remove_if_same(&prepared);
-        }
         if matches!(self.outstanding.front(), Some(Expect::Query(_) | Expect::Function | Expect::Sync)) {
             return Fate::Relay;
         }
-        self.skipping = !self.outstanding.skip_to_sync();
+        let failed = self.outstanding.pop();
+        let (skipped, synced) = self.outstanding.skip_to_sync();
+        // The newest first: each puts back what it found.
+        for expect in skipped.into_iter().rev() {
+            self.skipped(expect);
+        }
+        if let Some(failed) = failed {
+            self.refused(failed);
+        }
+        self.skipping = !synced;
         let own = matches!(self.outstanding.front(), Some(Expect::Own(Own::Sync)));
         if own { Fate::Swallow } else { Fate::Relay }
     }
 
     fn on_parse_complete(&mut self) -> Fate {
-        let Some(Expect::Parse { prepared, swallow }) = self.outstanding.pop() else { return Fate::Relay };
-        if let Some(plan) = prepared.as_ref().and_then(|prepared| prepared.plan.borrow().clone()) {
-            plan.1.shape.borrow_mut().parsed = true;
+        let (prepared, fate) = match self.outstanding.pop() {
+            Some(Expect::Parse { prepared, .. }) => (prepared, Fate::Relay),
+            Some(Expect::Reparse(prepared)) => (prepared, Fate::Swallow),
+            _ => return Fate::Relay,
+        };
+        if let Some((_, plan)) = &*prepared.plan.borrow() {
+            plan.shape.borrow_mut().parsed = true;
         }
-        if swallow { Fate::Swallow } else { Fate::Relay }
+        fate
     }
 
     fn on_executing(&mut self, tag: u8, frame: &[u8]) -> Fate {
@@ -233,10 +242,8 @@ impl Session {
                 } else if captured {
                     self.abandon_fill();
                 }
-                if tag == b'C' {
-                    self.on_command_tag(frame);
-                }
                 if let Some(Expect::Execute(sent)) = self.outstanding.pop() {
+                    self.on_command_tag(frame.get(HEADER..).unwrap_or_default(), sent.deallocates.as_ref());
                     self.served(&sent);
                 }
             }
@@ -253,10 +260,10 @@ impl Session {
                 if captured {
                     self.capture(frame, true);
                 }
-                self.on_command_tag(frame);
+                self.on_query_tag(frame.get(HEADER..).unwrap_or_default());
             }
             b'I' | b'G' | b'H' if captured => self.abandon_fill(),
-            b'G' => self.copying_in = true,
+            b'G' => self.copying_in = !self.outstanding.copy_begins(),
             b'T' | b'D' | b'I' | b'H' | b'd' | b'c' => {}
             b'Z' => return self.on_ready(frame.get(HEADER..).unwrap_or_default()),
             _ => self.go_blind("an unexpected reply to a simple query"),
@@ -264,11 +271,13 @@ impl Session {
         Fate::Relay
     }
 
-    /// Commands that change the session's prepared statements as a whole.
-    fn on_command_tag(&mut self, frame: &[u8]) {
-        if matches!(frame.get(HEADER..), Some(b"DISCARD ALL\0" | b"DEALLOCATE ALL\0")) {
-            self.statements.clear();
-        }
+    /// CommandComplete of one of the statements of a simple query.
+    fn on_query_tag(&mut self, tag: &[u8]) {
+        let deallocated = match self.outstanding.front() {
+            Some(Expect::Query(sent)) => sent.deallocates.clone(),
+            _ => None,
+        };
+        self.on_command_tag(tag, deallocated.as_ref());
     }
 
     fn on_ready(&mut self, body: &[u8]) -> Fate {

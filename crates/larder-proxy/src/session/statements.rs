@@ -27,6 +27,17 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// One whose `Parse` is not kept: it must be at the origin.
+    pub(crate) fn too_large(name: &[u8]) -> Self {
+        Self {
+            name: Bytes::copy_from_slice(name),
+            frame: None,
+            upstream: Cell::new(true),
+            uncertain: Cell::new(false),
+            plan: RefCell::new(None),
+        }
+    }
+
     /// SQL text and declared types.
     pub(crate) fn text(&self) -> Option<(&[u8], &[u8])> {
         let parse = larder_wire::frontend::parse(self.frame.as_ref()?.get(larder_wire::HEADER..)?)?;
@@ -38,6 +49,8 @@ impl Prepared {
 #[derive(Debug, Default)]
 pub(crate) struct Statements {
     by_name: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
+    /// The origin has others, prepared in SQL: a name that is not here may be taken there.
+    pub(crate) others: bool,
 }
 
 impl Statements {
@@ -45,8 +58,16 @@ impl Statements {
         self.by_name.get(name)
     }
 
-    pub(crate) fn insert(&mut self, prepared: Rc<Prepared>) {
-        self.by_name.insert(prepared.name.clone(), prepared);
+    /// Returns the one that had the name.
+    pub(crate) fn insert(&mut self, prepared: Rc<Prepared>) -> Option<Rc<Prepared>> {
+        self.by_name.insert(prepared.name.clone(), prepared)
+    }
+
+    /// What was replaced or closed is still there after all.
+    pub(crate) fn put_back(&mut self, prepared: Option<Rc<Prepared>>) {
+        if let Some(prepared) = prepared {
+            self.by_name.entry(prepared.name.clone()).or_insert(prepared);
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Rc<Prepared>> {
@@ -60,14 +81,24 @@ impl Statements {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.by_name.clear();
+    pub(crate) fn clear_named(&mut self) {
+        self.by_name.retain(|name, _| name.is_empty());
+        self.others = false;
     }
 
     pub(crate) fn doubt_all(&self) {
         for prepared in self.by_name.values() {
             prepared.uncertain.set(true);
         }
+    }
+
+    pub(crate) fn any_missing_upstream(&self) -> bool {
+        self.by_name.values().any(|prepared| !prepared.name.is_empty() && !prepared.upstream.get())
+    }
+
+    /// The origin has an unnamed statement that cannot be sent again.
+    pub(crate) fn unnamed_is_unique(&self) -> bool {
+        self.get(b"").is_some_and(|unnamed| unnamed.frame.is_none())
     }
 
     /// Named statements that the origin does not have yet.

@@ -1,0 +1,244 @@
+//! What the origin must be sent before a message of the client, so that it means the same there: the BEGIN that was
+//! deferred, statements prepared here alone, the end of things that ended here alone. And the way back, when the
+//! origin refuses or skips what was sent: the table of statements must never claim what the origin does not have.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use larder_sql::Kind;
+use larder_wire::{encode, frontend};
+
+use super::Session;
+use super::expect::{Closing, Expect, Own};
+use super::statements::Prepared;
+use super::transaction::Deferred;
+use crate::plan::{Plan, Writes};
+
+impl Session {
+    /// The BEGIN that was deferred must be real from here on.
+    pub(super) fn materialize(&mut self) {
+        if let Some(Deferred { text }) = self.deferred.take() {
+            self.forget_unnamed_upstream();
+            encode::query(&mut self.origin.output, &text);
+            self.outstanding.push(Expect::Own(Own::Begin));
+            self.transaction.status = b'T';
+            self.transaction.plain = true;
+        }
+    }
+
+    /// A simple query of Larder's own ends the unnamed statement at the origin.
+    pub(super) fn forget_unnamed_upstream(&mut self) {
+        if let Some(unnamed) = self.statements.get(b"") {
+            unnamed.upstream.set(false);
+        }
+        self.stale_unnamed = false;
+    }
+
+    /// SQL text can name prepared statements (EXECUTE, DEALLOCATE): before one that may, the origin gets them all.
+    /// Without a plan it may be anything.
+    pub(super) fn offer_statements(&mut self, plan: Option<&Plan>, text: &[u8]) {
+        if !self.statements.any_missing_upstream() {
+            return;
+        }
+        let unclear = |plan: &Plan| {
+            plan.kind == Kind::PreparedStatements || matches!(plan.effect.writes, Writes::Everything)
+        };
+        let may_name = plan.is_none_or(unclear) || mentions_statements(text);
+        // In a failed transaction the origin would refuse them, and the client's message too.
+        let useless = self.transaction.status == b'E' && !self.busy();
+        let missing = if may_name && !useless { self.statements.missing_upstream() } else { Vec::new() };
+        for prepared in &missing {
+            self.send_parse(prepared);
+        }
+        // If one is refused, the origin skips up to this Sync and not the client's message. (In the middle of a
+        // batch a Sync would end the client's portals.)
+        if !missing.is_empty() && !self.unsynced {
+            encode::sync(&mut self.origin.output);
+            self.outstanding.push(Expect::Own(Own::Sync));
+        }
+    }
+
+    /// [`Session::offer_statements`] for a message of the extended protocol.
+    pub(super) fn offer_statements_for(&mut self, tag: u8, body: &[u8]) {
+        if !self.statements.any_missing_upstream() {
+            return;
+        }
+        let prepared = match tag {
+            b'P' => {
+                let Some(parse) = frontend::parse(body) else { return };
+                return self.offer_statements(self.effect_plan(parse.sql, parse.types).as_deref(), parse.sql);
+            }
+            b'B' => frontend::bind(body).map(|bind| self.statements.get(bind.statement).cloned()),
+            b'E' => frontend::execute(body).map(|execute| self.portals.get(execute.portal).cloned()),
+            _ => None,
+        };
+        if let Some(prepared) = prepared {
+            let text = prepared.as_ref().and_then(|prepared| prepared.text());
+            let plan = self.effect_plan_of(prepared.as_ref());
+            self.offer_statements(plan.as_deref(), text.map(|(text, _)| text).unwrap_or_default());
+        }
+    }
+
+    /// What executing a statement may change, as far as that can be told now.
+    pub(super) fn effect_plan_of(&self, prepared: Option<&Rc<Prepared>>) -> Option<Rc<Plan>> {
+        let prepared = prepared?;
+        self.plan_of(prepared).or_else(|| {
+            let (text, types) = prepared.text()?;
+            self.effect_plan(text, types)
+        })
+    }
+
+    /// The client's statement of that name, sent to the origin first if it is not there.
+    pub(super) fn ensure_upstream(&mut self, name: &[u8]) -> Option<Rc<Prepared>> {
+        let Some(prepared) = self.statements.get(name).cloned() else {
+            if name.is_empty() && self.stale_unnamed {
+                // The client has no unnamed statement any more; the origin is to say so.
+                encode::close(&mut self.origin.output, b'S', b"");
+                self.outstanding.push(Expect::Close(Closing::StaleStatement));
+                self.stale_unnamed = false;
+            }
+            return None;
+        };
+        if !prepared.upstream.get() {
+            self.send_parse(&prepared);
+        }
+        Some(prepared)
+    }
+
+    fn send_parse(&mut self, prepared: &Rc<Prepared>) {
+        if let Some(frame) = &prepared.frame {
+            self.origin.output.extend_from_slice(frame);
+            self.outstanding.push(Expect::Reparse(Rc::clone(prepared)));
+            prepared.upstream.set(true);
+        }
+    }
+
+    /// The client's unnamed portal was run to its end here. The origin must not run an older one in its place.
+    pub(super) fn drop_stale_portal(&mut self, name: &[u8]) {
+        if self.stale_portal && name.is_empty() {
+            encode::close(&mut self.origin.output, b'P', b"");
+            self.outstanding.push(Expect::Close(Closing::StalePortal));
+            self.portals.remove(name);
+            self.stale_portal = false;
+        }
+    }
+
+    /// A statement as the client's `Parse` describes it; without the frame if that is too large to keep.
+    pub(super) fn new_statement(&mut self, frame: &[u8], parse: frontend::Parse<'_>) -> Rc<Prepared> {
+        let plan = self.known_plan(parse.sql, parse.types);
+        let facts = self.current_facts().map(|facts| facts.id);
+        Rc::new(Prepared {
+            name: Bytes::copy_from_slice(parse.name),
+            frame: Some(Bytes::copy_from_slice(frame)),
+            upstream: Cell::new(false),
+            uncertain: Cell::new(false),
+            plan: RefCell::new(facts.zip(plan)),
+        })
+    }
+
+    /// The client's own `Parse` is being sent.
+    pub(super) fn send_statement(&mut self, prepared: Rc<Prepared>) {
+        // Of a name that is taken the origin is to say so.
+        let taken = self
+            .statements
+            .get(&prepared.name)
+            .filter(|known| !known.name.is_empty() && !known.upstream.get());
+        if let Some(taken) = taken.cloned() {
+            self.send_parse(&taken);
+        }
+        prepared.upstream.set(true);
+        let replaced = self.statements.insert(Rc::clone(&prepared));
+        self.outstanding.push(Expect::Parse { prepared, replaced });
+    }
+
+    /// The origin refused what this was to be answered with.
+    pub(super) fn refused(&mut self, expect: Expect) {
+        match expect {
+            // The unnamed statement that was there has ended; one with a name has not.
+            Expect::Parse { prepared, .. } if prepared.name.is_empty() => {
+                self.statements.remove_if_same(&prepared)
+            }
+            Expect::Parse { .. } | Expect::Reparse(_) => self.skipped(expect),
+            _ => {}
+        }
+    }
+
+    /// The origin skipped what this was to be answered with, after an error before it.
+    pub(super) fn skipped(&mut self, expect: Expect) {
+        match expect {
+            Expect::Parse { prepared, replaced } => {
+                self.statements.remove_if_same(&prepared);
+                self.statements.put_back(replaced);
+            }
+            Expect::Reparse(prepared) => prepared.upstream.set(false),
+            Expect::Close(Closing::Statement(closed)) => self.statements.put_back(closed),
+            Expect::Close(Closing::StaleStatement) => self.stale_unnamed = true,
+            _ => {}
+        }
+    }
+
+    /// Commands that change which prepared statements there are.
+    pub(super) fn on_command_tag(&mut self, tag: &[u8], deallocated: Option<&Rc<Prepared>>) {
+        match (tag, deallocated) {
+            (b"DEALLOCATE\0", Some(prepared)) => {
+                prepared.uncertain.set(true);
+                self.statements.remove_if_same(prepared);
+            }
+            (b"DEALLOCATE\0", None) => self.statements.doubt_all(),
+            (b"DEALLOCATE ALL\0" | b"DISCARD ALL\0", _) => self.statements.clear_named(),
+            (b"PREPARE\0", _) => self.statements.others = true,
+            _ => {}
+        }
+    }
+
+    /// The statement that a text deallocates.
+    pub(super) fn deallocates(&self, plan: &Plan, text: &[u8]) -> Option<Rc<Prepared>> {
+        if plan.kind != Kind::PreparedStatements {
+            return None;
+        }
+        self.statements.get(deallocated(text)?.as_bytes()).cloned()
+    }
+}
+
+/// Whether a text may use or list prepared statements, as one of several statements or through a view.
+fn mentions_statements(text: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] = [b"execute", b"deallocate", b"prepared_statement"];
+    WORDS.iter().any(|word| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
+}
+
+/// The name in a plain `DEALLOCATE [PREPARE] name`, folded as PostgreSQL does; `None` for anything else.
+fn deallocated(text: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?.trim().trim_end_matches(';');
+    let mut words = text.split_ascii_whitespace();
+    words.next().filter(|word| word.eq_ignore_ascii_case("deallocate"))?;
+    let mut name = words.next()?;
+    if name.eq_ignore_ascii_case("prepare") {
+        name = words.next()?;
+    }
+    if words.next().is_some() || name.eq_ignore_ascii_case("all") {
+        return None;
+    }
+    match name.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"').filter(|inner| !inner.contains('"')).map(str::to_owned),
+        None => name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            .then(|| name.to_ascii_lowercase()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::deallocated;
+
+    #[test]
+    fn a_plain_deallocate_names_its_statement() {
+        assert_eq!(deallocated(b"DEALLOCATE s1;").as_deref(), Some("s1"));
+        assert_eq!(deallocated(b"deallocate prepare S1").as_deref(), Some("s1"));
+        assert_eq!(deallocated(b"DEALLOCATE \"S 1\"").as_deref(), None);
+        assert_eq!(deallocated(b"DEALLOCATE \"S1\"").as_deref(), Some("S1"));
+        assert_eq!(deallocated(b"DEALLOCATE ALL"), None);
+        assert_eq!(deallocated(b"EXECUTE s1"), None);
+    }
+}
