@@ -30,7 +30,8 @@ pub struct Catalog {
     pub relation_names: HashMap<String, HashMap<String, u32>>,
     /// Functions by name, one element for each schema that has overloads of that name.
     pub functions: HashMap<String, Vec<FunctionGroup>>,
-    /// Schemas that hold operators outside `pg_catalog`, by operator name.
+    /// Schemas that hold operators outside `pg_catalog`, by operator name; without those of extensions whose C
+    /// function is immutable, which are as good as built in.
     pub user_operators: HashMap<String, HashSet<String>>,
     /// Types by name (`int4`, `timestamptz`, `mood`), one element for each schema that has one.
     pub types: HashMap<String, Vec<Type>>,

@@ -7,7 +7,7 @@
 //! PostgreSQL would read as a date at run time (and so could be 'now')? An element refers only to elements before
 //! it, so stage two classifies all of them in one pass.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use larder_core::Bypass;
@@ -41,7 +41,8 @@ pub(crate) struct Hints {
     pub(crate) ttl: Option<Duration>,
 }
 
-/// The names in one SELECT or data-modifying statement.
+/// The names in one SELECT or data-modifying statement. The sets are ordered, so that the same text is always refused
+/// for the same reason.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     /// Relations read, in order of appearance, with repetitions ([`Source::Column`] refers to positions).
@@ -49,13 +50,13 @@ pub(crate) struct Query {
     /// Relations written.
     pub(crate) targets: Vec<Name>,
     /// Functions called.
-    pub(crate) calls: HashSet<Call>,
+    pub(crate) calls: BTreeSet<Call>,
     /// Operators applied.
-    pub(crate) operators: HashSet<Name>,
+    pub(crate) operators: BTreeSet<Name>,
     /// Explicit conversions.
-    pub(crate) casts: HashSet<Cast>,
+    pub(crate) casts: BTreeSet<Cast>,
     /// `a.b` references that could be the call `b(a)`.
-    pub(crate) fields: HashSet<Field>,
+    pub(crate) fields: BTreeSet<Field>,
     /// Where values come from.
     pub(crate) sources: Vec<Source>,
     /// The first reason found in the text alone.
@@ -69,7 +70,7 @@ pub(crate) struct Query {
 }
 
 /// A function call.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Call {
     /// Name of the function.
     pub(crate) name: Name,
@@ -81,7 +82,7 @@ pub(crate) struct Call {
 }
 
 /// An explicit conversion.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cast {
     /// Type converted to; for an array its element type.
     pub(crate) target: Name,
@@ -90,7 +91,7 @@ pub(crate) struct Cast {
 }
 
 /// A qualified column reference.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Field {
     /// Its last part.
     pub(crate) name: Box<str>,

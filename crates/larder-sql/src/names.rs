@@ -4,7 +4,7 @@ use pg_raw_parse::list::NodeList;
 use pg_raw_parse::{Node, nodes};
 
 /// A possibly qualified name of a relation, function, operator or type.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name {
     /// Database, if three parts were given.
     pub(crate) database: Option<Box<str>>,

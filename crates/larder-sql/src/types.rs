@@ -104,6 +104,8 @@ impl<'a> Types<'a> {
             }
             TypeClass::BuiltIn => built_in(name, found.category),
             TypeClass::Range if system => built_in(name, 'R'),
+            // Whether it understands 'now' is not known.
+            TypeClass::Extension if found.category == 'D' => TypeUse::DateTime(Value::OTHER),
             TypeClass::Enum | TypeClass::Extension => TypeUse::Plain(Value::UNKNOWN),
             TypeClass::Range | TypeClass::Domain | TypeClass::Composite | TypeClass::Other => user,
         }

@@ -122,6 +122,7 @@ async fn functions_and_types(version: PgVersion) {
         create function s.f(text) returns int language sql stable as 'select 1';
         create aggregate s.total(int) (sfunc = int4pl, stype = int);
         create operator s.@@@ (leftarg = int, rightarg = int, procedure = int4eq);
+        create extension citext; -- defines =, ~ and more, in C, immutable: as good as built in
         create type mood as enum ('a'); create domain d as int; create type pair as (a int, b int);
         create type span as range (subtype = int);";
     let rig = Rig::start(version, schema).await;
