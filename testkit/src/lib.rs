@@ -10,6 +10,7 @@ mod compare;
 mod drivers;
 mod faulty;
 pub mod frame;
+mod in_process;
 mod larder;
 #[cfg(feature = "sqlx")]
 mod sqlx_script;
@@ -22,6 +23,7 @@ pub use compare::{Script, Step, Target, Until, assert_same, compare, run};
 pub use drivers::Driver;
 pub use faulty::{Faulty, Towards};
 pub use frame::Frame;
+pub use in_process::InProcess;
 pub use larder::{Larder, LarderBuilder, Wait};
 pub use larder_sandbox::{self as sandbox, Auth, PgVersion, Postgres, Signal, Valkey};
 pub use transcript::Transcript;

@@ -132,6 +132,20 @@ impl Control {
         Ok((sampled(&row)?, Fingerprint { since, digest: row.try_get(2)? }))
     }
 
+    /// Has the origin flush what it has written: at once from version 17 on, else when its WAL writer comes round. The
+    /// message that does it is a few dozen bytes of log, belongs to no transaction, and changes nothing.
+    pub(crate) async fn nudge(&self, server_version: i32) {
+        let sql = if server_version >= 170_000 {
+            "select pg_logical_emit_message(false, 'larder-flush', '', true)"
+        } else {
+            "select pg_logical_emit_message(false, 'larder-flush', '')"
+        };
+        // Without the privilege coverage waits until something else is flushed.
+        if let Err(failure) = within(QUERY_TIMEOUT, "a nudge", self.client.batch_execute(sql)).await {
+            tracing::debug!(%failure, "the origin could not be asked to flush its log");
+        }
+    }
+
     /// Reads the catalog, the fingerprint that belongs to it, and then the position from which on answers were given
     /// by this catalog or a newer one.
     pub(crate) async fn load(&self, version: u64) -> Result<Loaded, Failure> {
@@ -170,8 +184,11 @@ impl Control {
 fn sampled(row: &Row) -> Result<Sampled, Failure> {
     let snapshot = Snapshot::parse(row.try_get(0)?);
     let position = row.try_get::<_, &str>(1)?.parse::<Lsn>();
-    match (snapshot, position) {
-        (Some(snapshot), Ok(position)) => Ok(Sampled { snapshot, position: position.before_page_header() }),
+    let flushed = row.try_get::<_, &str>(3)?.parse::<Lsn>();
+    match (snapshot, position, flushed) {
+        (Some(snapshot), Ok(position), Ok(flushed)) => {
+            Ok(Sampled { snapshot, position: position.before_page_header(), flushed })
+        }
         _ => Err(Failure::Protocol("a sample that cannot be read".to_owned())),
     }
 }

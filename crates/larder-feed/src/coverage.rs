@@ -6,6 +6,12 @@
 //! is sent. When everything up to that position has been applied, the feed covers everything that had committed by
 //! `t`. One sample is in flight at a time; whoever wants one meanwhile is served by the next (ReadIndex batching).
 //!
+//! # Nudges
+//! The origin sends only log that it has flushed, and it flushes for commits. What an open transaction has written, or
+//! pruning, can lie behind the insert position unflushed for up to 15 s on a quiet server. When a sample waits for such
+//! a position, the origin is nudged to flush. (The flush position would not do as the sample's: a commit with
+//! `synchronous_commit = off` is acknowledged before it is flushed.)
+//!
 //! # Reviews
 //! Some transactions may have changed the meaning of answers (DDL, GRANT, ...). Coverage must not pass such a
 //! transaction before the catalog has been compared by a statement that sees it. A *comparison* is a sample that also
@@ -35,6 +41,10 @@ const COMPARE_IDLE: Duration = Duration::from_secs(1);
 /// stream of DDL (temporary tables!) shall not cost the origin a core. At most for the second of the two.
 const COMPARE_REST: Duration = Duration::from_millis(2);
 const COMPARE_REST_MAX: Duration = Duration::from_millis(100);
+/// A position that is not flushed by itself in this time is nudged, then again at this interval: an origin older than
+/// 17 flushes on a nudge within two rounds of its WAL writer (`wal_writer_delay`, 200 ms).
+const NUDGE_AFTER: Duration = Duration::from_millis(5);
+const NUDGE_EVERY: Duration = Duration::from_millis(200);
 /// Samples that wait for their position. More are not kept: only the oldest and the newest matter.
 const WAITING_MAX: usize = 64;
 
@@ -45,6 +55,8 @@ pub(crate) enum Step {
     Sample,
     /// Report the applied position and ask for a keepalive.
     Ping,
+    /// Have the origin flush its log.
+    Nudge,
     /// Nothing before that moment.
     Wait(Moment),
 }
@@ -56,12 +68,15 @@ pub(crate) struct Sampled {
     pub(crate) snapshot: Snapshot,
     /// `pg_current_wal_insert_lsn()`, normalised.
     pub(crate) position: Lsn,
+    /// `pg_current_wal_flush_lsn()`, read after the position.
+    pub(crate) flushed: Lsn,
 }
 
 #[derive(Debug)]
 struct Waiting {
     position: Lsn,
     start: Moment,
+    answered: Moment,
     compared: bool,
 }
 
@@ -96,6 +111,8 @@ pub(crate) struct Coverage {
     compare_rest: Duration,
     confirm_after: Duration,
     last_ping: Moment,
+    flushed: Lsn,
+    last_nudge: Moment,
 }
 
 impl Coverage {
@@ -131,6 +148,8 @@ impl Coverage {
             compare_rest: COMPARE_REST,
             confirm_after: CONFIRM_EVERY,
             last_ping: now,
+            flushed: Lsn(0),
+            last_nudge: Moment::NEVER,
         }
     }
 
@@ -215,6 +234,7 @@ impl Coverage {
             self.request_review();
         }
         self.unconfirmed.confirm(&sampled.snapshot);
+        self.flushed = self.flushed.max(sampled.flushed);
         self.confirm_after = (self.confirm_after * 2).min(CONFIRM_MAX);
         let Some(InFlight { start, compares }) = self.in_flight.take() else { return };
         if compares {
@@ -233,7 +253,7 @@ impl Coverage {
             // Ping at once.
             self.last_ping = Moment::NEVER;
         }
-        self.waiting.push_back(Waiting { position: sampled.position, start, compared: compares });
+        self.waiting.push_back(Waiting { position: sampled.position, start, answered, compared: compares });
         self.settle(self.applied);
     }
 
@@ -242,16 +262,32 @@ impl Coverage {
         self.last_ping = now;
     }
 
+    /// The origin was asked to flush.
+    pub(crate) fn nudged(&mut self, now: Moment) {
+        self.last_nudge = now;
+    }
+
     /// What to do next.
     pub(crate) fn next(&self, now: Moment) -> Step {
         let ping = self.last_ping.after(if self.waiting.is_empty() { PING_IDLE } else { PING_EVERY });
-        let sample = self.sample_at();
-        match sample {
-            Some(at) if at <= now => Step::Sample,
-            _ if ping <= now => Step::Ping,
-            Some(at) => Step::Wait(at.min(ping)),
-            None => Step::Wait(ping),
+        let (sample, nudge) = (self.sample_at(), self.nudge_at());
+        if sample.is_some_and(|at| at <= now) {
+            Step::Sample
+        } else if nudge.is_some_and(|at| at <= now) {
+            Step::Nudge
+        } else if ping <= now {
+            Step::Ping
+        } else {
+            Step::Wait([sample, nudge].into_iter().flatten().fold(ping, Moment::min))
         }
+    }
+
+    /// When the next nudge is due; `None` while nothing waits for log that is not flushed.
+    fn nudge_at(&self) -> Option<Moment> {
+        let first = self.waiting.front().filter(|sample| sample.position > self.flushed)?;
+        let again =
+            if self.last_nudge == Moment::NEVER { Moment::NEVER } else { self.last_nudge.after(NUDGE_EVERY) };
+        Some(first.answered.after(NUDGE_AFTER).max(again))
     }
 
     /// When the next sample is due; `None` while one is in flight.

@@ -38,6 +38,7 @@ pub(crate) struct Follower<'a> {
     /// Something was changed that could not be attributed: everything cached must die.
     unknown_change: bool,
     last_message: Moment,
+    server_version: i32,
     /// Whose life is being followed.
     pub(crate) incarnation: Incarnation,
 }
@@ -76,6 +77,7 @@ impl<'a> Follower<'a> {
             fingerprint: loaded.fingerprint.clone(),
             unknown_change: false,
             last_message: now,
+            server_version: preflight.server_version,
             incarnation: Incarnation {
                 system: system.system,
                 timeline: system.timeline,
@@ -113,6 +115,12 @@ impl<'a> Follower<'a> {
             Step::Ping => {
                 self.stream.report(self.coverage.applied(), true).await?;
                 self.coverage.pinged(now);
+                return Ok(());
+            }
+            Step::Nudge => {
+                let (control, version) = (Arc::clone(&self.control), self.server_version);
+                tokio::spawn(async move { control.nudge(version).await });
+                self.coverage.nudged(now);
                 return Ok(());
             }
             Step::Wait(until) => until,
@@ -239,7 +247,8 @@ impl<'a> Follower<'a> {
         let Loaded { catalog, index, fingerprint, floor } = loaded;
         let version = catalog.version;
         self.shared.catalog.store(Some(Arc::new(catalog)));
-        let epoch = self.shared.fence.begin_epoch(floor.0, restart);
+        let Shared { fence, tags, .. } = self.shared;
+        let epoch = if restart { tags.restart(fence, floor.0) } else { fence.begin_epoch(floor.0, false) };
         self.index = index;
         self.fingerprint = fingerprint;
         self.unknown_change = false;

@@ -54,6 +54,8 @@ pub(crate) struct PlannedEffect {
     pub(crate) settings: bool,
     pub(crate) catalog: bool,
     pub(crate) lock: bool,
+    /// The epoch in which all this holds.
+    pub(crate) epoch: u64,
 }
 
 /// Whose write marks to set when it is acknowledged.
@@ -66,10 +68,10 @@ pub(crate) enum Writes {
 
 impl PlannedEffect {
     pub(crate) fn unknown() -> Self {
-        Self { writes: Writes::Everything, settings: true, catalog: true, lock: true }
+        Self { writes: Writes::Everything, settings: true, catalog: true, lock: true, epoch: 0 }
     }
 
-    fn of(effect: &Effect, shared: &Shared) -> Self {
+    fn of(effect: &Effect, epoch: u64, shared: &Shared) -> Self {
         let writes = match &effect.writes {
             Footprint::Nothing => Writes::Nothing,
             Footprint::Relations(relations) => Writes::Tags(tags(relations, shared)),
@@ -81,6 +83,7 @@ impl PlannedEffect {
             settings: effect.settings || effect.temporary,
             catalog: effect.catalog,
             lock: effect.lock,
+            epoch,
         }
     }
 }
@@ -110,17 +113,18 @@ impl Plan {
             Err(why) => Err(why),
             Ok(plan) => {
                 let stripped = larder_sql::strip_comments(text);
+                let stripped = stripped.trim();
                 Ok(Read {
                     tags: tags(&plan.relations, shared),
                     ttl: plan.ttl,
-                    simple_key: key::prefix(key::Protocol::Simple, facts, &stripped, types),
-                    extended_key: key::prefix(key::Protocol::Extended, facts, &stripped, types),
+                    simple_key: key::prefix(key::Protocol::Simple, facts, stripped, types),
+                    extended_key: key::prefix(key::Protocol::Extended, facts, stripped, types),
                 })
             }
         };
         // Without a search path an operator of the user's own goes unnoticed.
         let unresolved = facts.is_unknown() && kind == Kind::Select;
-        let effect = if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, shared) };
+        let effect = if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, epoch, shared) };
         Self { kind, read, effect, epoch, shape: RefCell::default() }
     }
 }

@@ -10,11 +10,14 @@ use larder_cache::Weigh;
 pub(crate) struct Answer {
     /// Simple protocol: RowDescription, DataRows, CommandComplete. Extended: DataRows, CommandComplete.
     pub(crate) frames: Bytes,
+    /// Extended protocol: what the rows' columns are (`RowDescription` with all formats zero), if that is known. The
+    /// answer is for clients that expect these columns: DDL that has not been noticed yet may have changed them.
+    pub(crate) columns: Option<Bytes>,
 }
 
 impl Weigh for Answer {
     fn weight(&self) -> usize {
-        self.frames.len()
+        self.frames.len() + self.columns.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -44,10 +47,12 @@ impl Shape {
         Some(frame)
     }
 
-    /// Keeps a `RowDescription`, whatever formats it came with.
-    pub(crate) fn learn_columns(&mut self, frame: &[u8]) {
-        if self.columns.is_none() {
-            self.columns = larder_wire::backend::with_formats(frame, b"\0\0");
+    /// Keeps the columns that the origin told last, and returns them: equal ones are the same bytes in memory.
+    pub(crate) fn learn_columns(&mut self, columns: Option<Bytes>) -> Option<Bytes> {
+        if self.columns != columns {
+            self.columns = columns;
+            self.portal.take();
         }
+        self.columns.clone()
     }
 }

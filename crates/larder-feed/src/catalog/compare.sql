@@ -71,4 +71,4 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
      from pg_catalog.pg_roles),
   (select bit_xor(hash_record_extended(row(xmin, roleid, member, grantor), 0)) from pg_catalog.pg_auth_members),
   (select bit_xor(hash_record_extended(row(xmin, setdatabase, setrole), 0)) from pg_catalog.pg_db_role_setting)
-)::text
+)::text, pg_current_wal_flush_lsn()::text

@@ -17,7 +17,7 @@ fn idle() -> Coverage {
 }
 
 fn sampled(snapshot: &str, position: u64) -> Sampled {
-    Sampled { snapshot: Snapshot::parse(snapshot).unwrap(), position: Lsn(position) }
+    Sampled { snapshot: Snapshot::parse(snapshot).unwrap(), position: Lsn(position), flushed: Lsn(position) }
 }
 
 /// Takes a sample from `ms` to `ms + 1`.
@@ -41,6 +41,24 @@ fn covered_is_the_start_of_a_sample_whose_position_is_reached() {
     assert_eq!((coverage.covered(), coverage.applied()), (at(10), Lsn(200)));
     sample(&mut coverage, 20, "60:60:", 200);
     assert_eq!(coverage.covered(), at(20), "nothing to wait for");
+}
+
+#[test]
+fn log_that_nobody_flushes_is_nudged() {
+    let mut coverage = idle();
+    coverage.begin_sample(at(10), false);
+    coverage.end_sample(Sampled { flushed: Lsn(150), ..sampled("60:60:", 200) }, false, at(11));
+    coverage.pinged(at(15));
+    assert_eq!(coverage.next(at(15)), Step::Wait(at(16)), "it may flush by itself");
+    assert_eq!(coverage.next(at(16)), Step::Nudge);
+    coverage.nudged(at(16));
+    coverage.pinged(at(16));
+    assert!(matches!(coverage.next(at(17)), Step::Wait(_)), "not again at once");
+    coverage.reach(Lsn(200));
+    assert_eq!(coverage.covered(), at(10));
+    sample(&mut coverage, 300, "60:60:", 300);
+    coverage.pinged(at(301));
+    assert!(!matches!(coverage.next(at(302)), Step::Nudge), "flushed, only not sent yet");
 }
 
 #[test]

@@ -16,6 +16,7 @@ crate::on_both! {
     a_killed_control_connection_is_a_gap => super::killed_control;
     a_restart_is_another_life => super::restart;
     a_transaction_held_open_delays_the_slot_and_is_named => super::long_transaction;
+    log_that_nobody_flushes_does_not_stop_coverage => super::unflushed;
     a_huge_row_and_a_large_transaction_pass => super::large;
 }
 
@@ -42,6 +43,22 @@ async fn visibility_guard(version: PgVersion) {
     rig.pg.alter_system("synchronous_standby_names", "").unwrap();
     write.await.unwrap().unwrap();
     rig.until("visible", || rig.fence().visible() >= commit).await;
+}
+
+/// An open transaction has written and nobody commits: the end of the log stays unflushed, unsent and (without a
+/// nudge) uncovered until the background writer's next snapshot record, up to 15 s later.
+async fn unflushed(version: PgVersion) {
+    let rig = Rig::start(version, T).await;
+    let writer = rig::connect(&rig.pg).await;
+    for round in 0..3 {
+        writer
+            .batch_execute("begin; insert into t select g, repeat('x', 99) from generate_series(1, 99) g")
+            .await
+            .unwrap();
+        let covered = rig.fence().wait_covered(Moment::now(), Duration::from_secs(4)).await;
+        assert!(covered, "round {round}: {:?}", rig.shared.health.get());
+        writer.batch_execute("rollback").await.unwrap();
+    }
 }
 
 async fn frozen(version: PgVersion) {

@@ -26,9 +26,9 @@ pub(crate) enum Expect {
     /// Ends with BindComplete.
     Bind,
     /// ParameterDescription, then RowDescription or NoData.
-    DescribeStatement(Option<Rc<Plan>>),
+    DescribeStatement(Option<Rc<Prepared>>, Option<Rc<Plan>>),
     /// RowDescription or NoData.
-    DescribePortal(Option<Rc<Plan>>),
+    DescribePortal(Option<Rc<Prepared>>, Option<Rc<Plan>>),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute(Sent),
     /// Ends with CloseComplete.

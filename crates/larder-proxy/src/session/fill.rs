@@ -9,6 +9,7 @@ use larder_cache::{Discard, FillGuard, Moment};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Session;
+use super::statements::Prepared;
 use crate::plan::Plan;
 use crate::reply::Answer;
 
@@ -18,6 +19,8 @@ pub(crate) struct Fill {
     /// Taken before the query was sent: holds the position and the epoch for which the answer is true.
     guard: FillGuard<Answer>,
     plan: Rc<Plan>,
+    /// In the extended protocol: what is executed.
+    prepared: Option<Rc<Prepared>>,
     frames: BytesMut,
     started: Moment,
     /// CommandComplete has been captured.
@@ -33,7 +36,14 @@ impl Fill {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let started = Moment::now();
-        Self { guard, plan, frames: BytesMut::new(), started, complete: false, _permit: permit }
+        let frames = BytesMut::new();
+        Self { guard, plan, prepared: None, frames, started, complete: false, _permit: permit }
+    }
+
+    /// It is this statement that brings the answer.
+    pub(crate) fn of(mut self, prepared: Option<Rc<Prepared>>) -> Self {
+        self.prepared = prepared;
+        self
     }
 }
 

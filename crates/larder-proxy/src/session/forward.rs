@@ -153,12 +153,14 @@ impl Session {
     fn forward_describe(&mut self, body: &[u8]) -> Option<()> {
         let target = frontend::target(body)?;
         let expect = if target.kind == b'S' {
-            let plan = self.ensure_upstream(target.name).and_then(|prepared| self.plan_of(&prepared));
-            Expect::DescribeStatement(plan)
+            let prepared = self.ensure_upstream(target.name);
+            let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
+            Expect::DescribeStatement(prepared, plan)
         } else {
             self.drop_stale_portal(target.name);
             let prepared = self.portals.get(target.name).cloned();
-            Expect::DescribePortal(prepared.and_then(|prepared| self.plan_of(&prepared)))
+            let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
+            Expect::DescribePortal(prepared, plan)
         };
         self.outstanding.push(expect);
         Some(())
@@ -188,8 +190,8 @@ impl Session {
             }
         };
         let captured = fill.is_some();
-        if captured {
-            self.fill = fill;
+        if let Some(fill) = fill {
+            self.fill = Some(fill.of(prepared));
         }
         self.outstanding.push(Expect::Execute(Sent { started, outcome, deallocates, captured }));
         Some(())

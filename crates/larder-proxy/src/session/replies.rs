@@ -151,19 +151,24 @@ impl Session {
                 self.done(Fate::Swallow)
             }
             (Some(Expect::Close(_)), b'3') => self.done(Fate::Relay),
-            (Some(Expect::DescribeStatement(plan)), b't') => {
+            (Some(Expect::DescribeStatement(_, plan)), b't') => {
                 if let Some(plan) = plan.as_ref().filter(|_| !body.is_empty()) {
                     plan.shape.borrow_mut().parameters = Some(Bytes::copy_from_slice(frame));
                 }
                 Fate::Relay
             }
-            (Some(Expect::DescribeStatement(plan) | Expect::DescribePortal(plan)), b'T') => {
-                if let Some(plan) = plan.as_ref().filter(|_| !body.is_empty()) {
-                    plan.shape.borrow_mut().learn_columns(frame);
+            (Some(Expect::DescribeStatement(prepared, plan) | Expect::DescribePortal(prepared, plan)), b'T') => {
+                let columns = larder_wire::backend::with_formats(frame, b"\0\0");
+                let columns = match plan.as_ref().filter(|_| !body.is_empty()) {
+                    Some(plan) => plan.shape.borrow_mut().learn_columns(columns),
+                    None => columns,
+                };
+                if let Some(prepared) = prepared {
+                    prepared.told.replace(columns);
                 }
                 self.done(Fate::Relay)
             }
-            (Some(Expect::DescribeStatement(_) | Expect::DescribePortal(_)), b'n') => self.done(Fate::Relay),
+            (Some(Expect::DescribeStatement(..) | Expect::DescribePortal(..)), b'n') => self.done(Fate::Relay),
             (Some(Expect::Execute(_)), _) => self.on_executing(tag, frame),
             (Some(Expect::Query(_)), _) => self.on_querying(tag, frame),
             (Some(Expect::Function), b'V') => Fate::Relay,

@@ -22,6 +22,9 @@ pub(crate) struct Prepared {
     pub(crate) upstream: Cell<bool>,
     /// Something may have removed it at the origin: never answered locally again.
     pub(crate) uncertain: Cell<bool>,
+    /// The columns that the client was told of, once it has asked: `RowDescription` with all formats zero. The origin
+    /// holds a prepared statement to them; so does an answer from memory.
+    pub(crate) told: RefCell<Option<Bytes>>,
     /// The plan made last. It may be of an old epoch or of other facts: see [`Prepared::text`].
     pub(crate) plan: RefCell<Option<(u64, Rc<Plan>)>>,
 }
@@ -34,8 +37,14 @@ impl Prepared {
             frame: None,
             upstream: Cell::new(true),
             uncertain: Cell::new(false),
+            told: RefCell::new(None),
             plan: RefCell::new(None),
         }
+    }
+
+    /// Whether rows of these columns are what the client expects. Unknown columns are not, if it was told of any.
+    pub(crate) fn expects(&self, columns: Option<&Bytes>) -> bool {
+        self.told.borrow().as_ref().is_none_or(|told| columns == Some(told))
     }
 
     /// SQL text and declared types.

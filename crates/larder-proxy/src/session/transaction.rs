@@ -52,10 +52,13 @@ pub(crate) struct Pending {
     everything: bool,
     catalog: bool,
     lock: bool,
+    /// The epoch that the first of them was planned in.
+    epoch: Option<u64>,
 }
 
 impl Pending {
     fn add(&mut self, effect: &PlannedEffect) {
+        self.epoch.get_or_insert(effect.epoch);
         match &effect.writes {
             Writes::Nothing => {}
             Writes::Tags(tags) => {
@@ -117,7 +120,9 @@ impl Session {
             fence.request_review();
         }
         let now = Moment::now();
-        if self.pending.everything {
+        // A statement that waited for DDL ran by another catalog than it was planned by: with a new trigger, say.
+        let outdated = self.pending.writes() && self.pending.epoch != Some(fence.epoch());
+        if self.pending.everything || outdated {
             fence.mark_all(now);
         }
         for tag in self.pending.tags.iter().flat_map(|tags| tags.iter()) {

@@ -133,6 +133,7 @@ impl Session {
             frame: Some(Bytes::copy_from_slice(frame)),
             upstream: Cell::new(false),
             uncertain: Cell::new(false),
+            told: RefCell::new(None),
             plan: RefCell::new(facts.zip(plan)),
         })
     }

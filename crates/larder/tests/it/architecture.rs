@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "larder-proxy",
         ],
     ),
-    ("larder-testkit", &["larder-sandbox", "larder-wire"]),
+    ("larder-testkit", &["larder-cache", "larder-core", "larder-feed", "larder-proxy", "larder-sandbox"]),
     ("larder-bench", &["larder-sandbox", "larder-testkit"]),
 ];
 
