@@ -147,7 +147,7 @@ fn write_case(out: &mut String, case: &CaseResult) -> std::fmt::Result {
     writeln!(out, "\n{}", case.name)?;
     writeln!(
         out,
-        "  {:<25}{:>10}  {:<22}{:>10}{:>10}{:>10}{:>10}{:>7}",
+        "  {:<25}{:>10}  {:<22}{:>10}{:>10}{:>10}{:>10}{:>9}",
         "", "tps", "[least to greatest]", "x origin", "x floor", "p50 us", "p99 us", "hits"
     )?;
     for side in &case.sides {
@@ -160,7 +160,7 @@ fn write_case(out: &mut String, case: &CaseResult) -> std::fmt::Result {
         let number = |value: Option<f64>| value.map(|value| format!("{value:.0}")).unwrap_or_default();
         writeln!(
             out,
-            "  {:<25}{:>10.0}  {:<22}{:>10}{:>10}{:>10}{:>10}{:>7}",
+            "  {:<25}{:>10.0}  {:<22}{:>10}{:>10}{:>10}{:>10}{:>9}",
             side.side.label(),
             tps.median,
             format!("[{:.0} to {:.0}]", tps.min, tps.max),

@@ -203,11 +203,11 @@ fn start_larder(program: &Path, mode: &str, origin: u16, folder: &Path) -> Resul
     let mut child = Running::spawn(what, command, folder)?;
     child.wait_until(|| metrics::get(admin, "/readyz").is_ok())?;
     if mode == "serve" {
-        let follows = || {
+        let may_hit = || {
             let text = metrics::get(admin, "/metrics").unwrap_or_default();
-            metrics::gauge(&text, "larder_feed_connected") == Some(1.0)
+            metrics::gauge(&text, "larder_lease_remaining_seconds").is_some_and(|seconds| seconds > 0.0)
         };
-        child.wait_until(follows).context("its change feed")?;
+        child.wait_until(may_hit).context("its change feed")?;
     }
     Ok((child, port, admin))
 }
