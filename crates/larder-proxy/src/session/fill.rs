@@ -82,7 +82,8 @@ impl Session {
         let cost = Moment::now().since(fill.started);
         let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
         // An exact copy: the buffer that grew with the reply may be twice its size.
-        let answer = Answer { frames: Bytes::copy_from_slice(&fill.frames) };
+        let columns = fill.prepared.and_then(|prepared| prepared.told.borrow().clone());
+        let answer = Answer { frames: Bytes::copy_from_slice(&fill.frames), columns };
         if let Err(why) = fill.guard.store(answer, std::sync::Arc::clone(&read.tags), ttl, cost) {
             self.worker.metrics.discarded(why);
         }

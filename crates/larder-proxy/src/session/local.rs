@@ -66,7 +66,7 @@ impl Session {
         } else if plan.kind == Kind::ShowLast {
             self.show_last();
         } else {
-            let read = match self.readable(&plan) {
+            let read = match self.readable(&plan, self.deferred.is_some()) {
                 Ok(read) => read,
                 Err(why) => return Attempt::Forward(why),
             };
@@ -227,7 +227,7 @@ impl Session {
             return Err(Attempt::Forward(Bypass::SettingsUnknown));
         };
         if plan.kind != Kind::ShowLast && !self.begins_or_ends(&plan, draft.deferred.is_some()) {
-            self.readable(&plan).map_err(Attempt::Forward)?;
+            self.readable(&plan, draft.deferred.is_some()).map_err(Attempt::Forward)?;
             draft.unproven |= !plan.shape.borrow().parsed;
         }
         self.client.output.extend_from_slice(&encode::PARSE_COMPLETE);
@@ -241,11 +241,13 @@ impl Session {
         input: &[u8],
         draft: &mut Draft,
     ) -> Option<()> {
-        let (plan, formats) = if target.kind == b'S' {
-            (self.statement(target.name, draft)?.1, None)
+        let (prepared, plan, formats) = if target.kind == b'S' {
+            let (prepared, plan) = self.statement(target.name, draft)?;
+            (prepared, plan, None)
         } else {
             let portal = draft.portal.as_ref().filter(|_| target.name.is_empty())?;
-            (Rc::clone(&portal.plan), Some(frontend::bind(portal.bind.body(input))?.result_formats))
+            let formats = frontend::bind(portal.bind.body(input))?.result_formats;
+            (Rc::clone(&portal.prepared), Rc::clone(&portal.plan), Some(formats))
         };
         let own = is_own(&plan);
         let out = &mut self.client.output;
@@ -261,6 +263,12 @@ impl Session {
             return Some(());
         }
         let shape = plan.shape.borrow();
+        if !prepared.expects(shape.columns.as_ref()) {
+            // It was prepared with other columns: the origin refuses it.
+            draft.unproven = true;
+            return Some(());
+        }
+        prepared.told.replace(shape.columns.clone());
         match (formats, &shape.parameters, &shape.columns) {
             (Some(formats), _, Some(_)) => out.extend_from_slice(&shape.portal(formats)?),
             (None, Some(parameters), Some(columns)) => {
@@ -295,7 +303,7 @@ impl Session {
             encode::text_value(&mut self.client.output, &value, "SHOW");
             return Ok(());
         }
-        let read = self.readable(&plan).map_err(Attempt::Forward)?;
+        let read = self.readable(&plan, draft.deferred.is_some()).map_err(Attempt::Forward)?;
         let bind = frontend::bind(portal.bind.body(input)).ok_or(Attempt::Forward(Bypass::ProtocolShape))?;
         if bind.rest.len() > key::MAX_BIND {
             return Err(Attempt::Forward(Bypass::KeyTooLarge));
@@ -306,6 +314,11 @@ impl Session {
         } else {
             self.worker.store.get(&self.key, &self.reader(arrival))
         };
+        // Rows of other columns than the client was told of are none for it.
+        let found = found.and_then(|entry| {
+            let expected = portal.prepared.expects(entry.value.columns.as_ref());
+            if expected { Ok(entry) } else { Err(Miss::Absent) }
+        });
         match found {
             Ok(entry) => {
                 self.client.output.extend_from_slice(&entry.value.frames);
@@ -374,10 +387,14 @@ impl Session {
     }
 
     /// How to answer a plan from memory in this session, now.
-    fn readable<'plan>(&self, plan: &'plan Plan) -> Result<&'plan Read, Bypass> {
+    fn readable<'plan>(&self, plan: &'plan Plan, deferred: bool) -> Result<&'plan Read, Bypass> {
         let read = plan.read.as_ref().map_err(|why| *why)?;
         if self.asked_bypass {
             return Err(Bypass::SessionBypass);
+        }
+        if self.transaction.status == b'I' && !deferred && !self.default_is_read_committed() {
+            // Each statement is a transaction of its own, and write skew is caught only with the reads that were real.
+            return Err(Bypass::TransactionSnapshot);
         }
         match self.transaction.refusal() {
             Some(why) => Err(why),

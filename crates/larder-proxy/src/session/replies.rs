@@ -157,7 +157,10 @@ impl Session {
                 }
                 Fate::Relay
             }
-            (Some(Expect::DescribeStatement(prepared, plan) | Expect::DescribePortal(prepared, plan)), b'T') => {
+            (
+                Some(Expect::DescribeStatement(prepared, plan) | Expect::DescribePortal(prepared, plan)),
+                b'T',
+            ) => {
                 let columns = larder_wire::backend::with_formats(frame, b"\0\0");
                 let columns = match plan.as_ref().filter(|_| !body.is_empty()) {
                     Some(plan) => plan.shape.borrow_mut().learn_columns(columns),
@@ -168,7 +171,9 @@ impl Session {
                 }
                 self.done(Fate::Relay)
             }
-            (Some(Expect::DescribeStatement(..) | Expect::DescribePortal(..)), b'n') => self.done(Fate::Relay),
+            (Some(Expect::DescribeStatement(..) | Expect::DescribePortal(..)), b'n') => {
+                self.done(Fate::Relay)
+            }
             (Some(Expect::Execute(_)), _) => self.on_executing(tag, frame),
             (Some(Expect::Query(_)), _) => self.on_querying(tag, frame),
             (Some(Expect::Function), b'V') => Fate::Relay,
