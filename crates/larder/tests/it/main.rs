@@ -7,6 +7,10 @@ mod configuration;
 mod demo;
 mod origin_commands;
 mod serve;
+mod transparency;
+mod transparency_extended;
+mod transparency_random;
+mod transparency_simple;
 
 use std::process::{Command, Output};
 
