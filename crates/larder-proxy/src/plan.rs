@@ -88,6 +88,11 @@ impl PlannedEffect {
     }
 }
 
+/// A declared parameter type whose values do not mean the same each time.
+fn refused_type(catalog: &Catalog, types: &[u8]) -> Option<Bypass> {
+    larder_wire::frontend::type_oids(types).find_map(|oid| larder_sql::refused_parameter_type(catalog, oid))
+}
+
 fn tags(relations: &[u32], shared: &Shared) -> TagSet {
     relations.iter().map(|oid| shared.tags.get(&relation_tag(*oid))).collect()
 }
@@ -111,6 +116,7 @@ impl Plan {
             _ if facts.is_unknown() => Err(verdict.err().unwrap_or(Bypass::SettingsUnknown)),
             _ if facts.has_temporary => Err(verdict.err().unwrap_or(Bypass::TemporaryTable)),
             Err(why) => Err(why),
+            Ok(_) if let Some(why) = refused_type(catalog, types) => Err(why),
             Ok(plan) => {
                 let stripped = larder_sql::strip_comments(text);
                 let stripped = stripped.trim();
@@ -124,7 +130,8 @@ impl Plan {
         };
         // Without a search path an operator of the user's own goes unnoticed.
         let unresolved = facts.is_unknown() && kind == Kind::Select;
-        let effect = if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, epoch, shared) };
+        let effect =
+            if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, epoch, shared) };
         Self { kind, read, effect, epoch, shape: RefCell::default() }
     }
 }

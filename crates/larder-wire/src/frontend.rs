@@ -61,6 +61,11 @@ pub fn parse(body: &[u8]) -> Option<Parse<'_>> {
     reader.0.is_empty().then_some(Parse { name, sql, types })
 }
 
+/// The OIDs in [`Parse::types`]; 0 is "not specified".
+pub fn type_oids(types: &[u8]) -> impl Iterator<Item = u32> {
+    types.get(2..).unwrap_or_default().as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid))
+}
+
 /// Reads a `Bind` body.
 pub fn bind(body: &[u8]) -> Option<Bind<'_>> {
     let mut reader = Reader(body);
@@ -121,6 +126,12 @@ mod tests {
         assert_eq!(bind.result_formats, b"\0\x01\0\0");
         let values: Vec<_> = parameter_values(bind.parameters).collect();
         assert_eq!(values, [Some(&b"ab"[..]), None]);
+    }
+
+    #[test]
+    fn declared_types_are_a_count_and_oids() {
+        assert_eq!(type_oids(b"\0\x02\0\0\0\x17\0\0\0\0").collect::<Vec<_>>(), [23, 0]);
+        assert_eq!(type_oids(b"\0\0").count() + type_oids(b"").count(), 0);
     }
 
     #[test]
