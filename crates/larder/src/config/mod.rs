@@ -118,8 +118,8 @@ sections! {
     }
     /// The PostgreSQL primary behind Larder.
     origin: Origin {
-        /// postgres://[user[:password]@]host[:port][/database]: where clients are relayed to. User, password and
-        /// database are Larder's own account (unless control_url is given); clients bring their own.
+        /// postgres://user:password@host:port/database, all but the host optional: where clients are relayed to. User,
+        /// password and database are Larder's own account (unless control_url is given); clients bring their own.
         url: OriginUrl = "", flag "origin";
         /// Larder's own account (REPLICATION and CONNECT) for the change feed and the catalog; default: url.
         control_url: OriginUrl = "", flag "control";
