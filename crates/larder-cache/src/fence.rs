@@ -34,9 +34,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::Moment;
 use crate::moment::nanos;
 use crate::sync::{self, AtomicBool, AtomicU64, Ordering};
+use crate::{Moment, Reader};
 
 /// Where the two streams meet: what the feed has proven, as atomics.
 #[derive(Debug)]
@@ -165,6 +165,15 @@ impl Fence {
     /// Whether, at `now`, answers may come from memory: `now - covered <= max_lag`.
     pub fn lease_holds(&self, now: Moment) -> bool {
         self.lease_holds_with(self.covered(), now)
+    }
+
+    /// Whether what was learnt from the origin in this epoch (the columns of a statement, say) may be told to this
+    /// reader: the lease holds, and no write that may have touched everything, DDL among them, is on its way.
+    pub fn is_settled(&self, reader: &Reader) -> bool {
+        let covered = self.covered();
+        self.lease_holds_with(covered, reader.now)
+            && covered >= reader.covered_past
+            && !(reader.heed_marks && self.all_marked() > covered)
     }
 
     /// How long the lease still runs.

@@ -79,10 +79,8 @@ async fn read_opening(worker: &Worker, client: &mut Pipe, welcome: bool) -> io::
     loop {
         let size = match opening_size(&client.input) {
             Some(Ok(size)) => size,
-            Some(Err(())) => {
-                refuse(client, "08P01", "invalid length of startup packet");
-                return Ok(None);
-            }
+            // Whoever that is does not speak this protocol: like PostgreSQL, say nothing.
+            Some(Err(())) => return Ok(None),
             None => usize::MAX,
         };
         let Some(message) = client.input.get(..size) else {
@@ -145,6 +143,8 @@ async fn authenticate(client: &mut Pipe, origin: &mut Pipe) -> io::Result<bool> 
             client.relay(total, origin);
         }
         if origin.ended || client.ended {
+            // What is no frame either is the refusal of a server that speaks another version.
+            origin.relay_all(client);
             return Ok(false);
         }
         poll_fn(|cx| {

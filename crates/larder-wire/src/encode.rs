@@ -60,6 +60,14 @@ pub fn terminate(out: &mut BytesMut) {
     out.extend_from_slice(b"X\0\0\0\x04");
 }
 
+/// `Describe` of a statement.
+pub fn describe_statement(out: &mut BytesMut, name: &[u8]) {
+    frame(out, b'D', |out| {
+        out.put_u8(b'S');
+        cstr(out, name);
+    });
+}
+
 /// `Close` of a statement (`S`) or a portal (`P`).
 pub fn close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     frame(out, b'C', |out| {

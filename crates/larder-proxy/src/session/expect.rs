@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use larder_cache::Moment;
 
 use crate::metrics::Outcome;
@@ -23,6 +24,8 @@ pub(crate) enum Expect {
     },
     /// A Parse that Larder sent: the client must not see the ParseComplete.
     Reparse(Rc<Prepared>),
+    /// A Describe that Larder sent after it: the columns must be those that the client was told of.
+    Redescribe(Rc<Prepared>),
     /// Ends with BindComplete.
     Bind,
     /// ParameterDescription, then RowDescription or NoData.
@@ -51,8 +54,8 @@ pub(crate) enum Expect {
 #[derive(Debug)]
 pub(crate) enum Closing {
     Portal,
-    /// The client's statement of that name, if it was known.
-    Statement(Option<Rc<Prepared>>),
+    /// The client's statement of that name, and what was known of it.
+    Statement(Bytes, Option<Rc<Prepared>>),
     /// Sent by Larder: the unnamed statement that ended here before.
     StaleStatement,
     /// Sent by Larder: the unnamed portal that ended here before.
@@ -73,7 +76,7 @@ pub(crate) struct Sent {
 /// What Larder itself asks on a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
-    /// The BEGIN that the client was told about before.
+    /// The BEGIN that the client was told about before, or a query in its transaction.
     Begin,
     /// The session's facts.
     Probe,
@@ -104,6 +107,21 @@ impl Outstanding {
             self.0.pop_front();
         }
         self.0.front_mut()
+    }
+
+    /// The statements that exist once all this has been answered, apart from those that exist now.
+    pub(crate) fn statements(&self) -> Vec<Rc<Prepared>> {
+        let mut statements: Vec<Rc<Prepared>> = Vec::new();
+        for expect in &self.0 {
+            match expect {
+                Expect::Parse { prepared, .. } => statements.push(Rc::clone(prepared)),
+                Expect::Close(Closing::Statement(_, Some(closed))) => {
+                    statements.retain(|prepared| !Rc::ptr_eq(prepared, closed));
+                }
+                _ => {}
+            }
+        }
+        statements
     }
 
     /// After an error in the extended protocol the origin skips everything up to Sync: what that is, and whether the

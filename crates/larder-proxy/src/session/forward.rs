@@ -44,6 +44,7 @@ impl Session {
         let plan = text.and_then(|text| self.effect_plan(text, b"\0\0"));
         self.offer_statements(plan.as_deref(), text.unwrap_or_default());
         self.materialize();
+        self.confess_reads(plan.as_deref());
         let deallocates = plan.as_ref().and_then(|plan| self.deallocates(plan, text.unwrap_or_default()));
         let outcome = match &plan {
             Some(plan) => {
@@ -110,8 +111,9 @@ impl Session {
             return;
         }
         let body = frame.get(HEADER..).unwrap_or_default();
-        self.offer_statements_for(tag, body);
+        let plan = self.offer_statements_for(tag, body);
         self.materialize();
+        self.confess_reads(plan.as_deref());
         self.unsynced = true;
         let understood = match tag {
             b'P' => self.forward_parse(frame, body),
@@ -200,7 +202,7 @@ impl Session {
     fn forward_close(&mut self, body: &[u8]) -> Option<()> {
         let target = frontend::target(body)?;
         let closing = if target.kind == b'S' {
-            Closing::Statement(self.statements.remove(target.name))
+            Closing::Statement(Bytes::copy_from_slice(target.name), self.statements.remove(target.name))
         } else {
             self.portals.remove(target.name);
             Closing::Portal

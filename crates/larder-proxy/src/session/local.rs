@@ -47,6 +47,15 @@ struct Draft {
     unproven: bool,
     /// It bound the unnamed portal.
     bound: bool,
+    /// See [`super::transaction::Transaction::read_here`].
+    read: bool,
+}
+
+impl Draft {
+    /// A portal was bound and not executed, so nothing has proven yet that the origin would have bound it.
+    fn is_open(&self) -> bool {
+        self.portal.as_ref().is_some_and(|portal| !portal.executed)
+    }
 }
 
 impl Session {
@@ -62,6 +71,7 @@ impl Session {
         if self.begins_or_ends(&plan, self.deferred.is_some()) {
             let (tag, deferred) = step_transaction(&plan.kind, text);
             self.deferred = deferred;
+            self.transaction.read_here = false;
             encode::command_complete(&mut self.client.output, tag);
         } else if plan.kind == Kind::ShowLast {
             self.show_last();
@@ -73,6 +83,7 @@ impl Session {
             match self.worker.store.get(&read.simple_key, &self.reader(arrival)) {
                 Ok(entry) => {
                     self.client.output.extend_from_slice(&entry.value.frames);
+                    self.transaction.read_here = self.deferred.is_some() || self.transaction.status == b'T';
                     self.hit(&entry, arrival, followed);
                 }
                 Err(why) => {
@@ -126,6 +137,7 @@ impl Session {
             hits: vec![],
             unproven: false,
             bound: false,
+            read: self.transaction.read_here,
         };
         let steps = std::mem::take(&mut self.batch);
         let failed = steps
@@ -137,7 +149,7 @@ impl Session {
         self.batch = steps;
         let unproven = draft.unproven.then_some(Attempt::Forward(Bypass::NotPrepared));
         // A portal that the client may still use must be the origin's.
-        let open = draft.portal.as_ref().is_some_and(|portal| !portal.executed || tag == b'H');
+        let open = draft.is_open() || (draft.portal.is_some() && tag == b'H');
         let open = open.then_some(Attempt::Forward(Bypass::ProtocolShape));
         if let Some(attempt) = failed.or(open).or(unproven) {
             self.client.output.truncate(mark);
@@ -154,12 +166,15 @@ impl Session {
 
     fn keep(&mut self, draft: Draft, arrival: Moment, followed: bool) {
         for prepared in draft.parsed {
-            self.statements.insert(prepared);
+            let replaced = self.statements.insert(prepared);
+            // Only the unnamed one can be replaced, and the origin may still have it.
+            self.stale_unnamed |= replaced.is_some_and(|replaced| replaced.upstream.get());
         }
         for name in draft.closed {
             self.statements.remove(&name);
         }
         self.deferred = draft.deferred;
+        self.transaction.read_here = draft.read;
         self.stale_portal |= draft.bound;
         for entry in &draft.hits {
             self.hit(entry, arrival, followed);
@@ -185,7 +200,7 @@ impl Session {
             b'B' => {
                 let bind = frontend::bind(body).filter(|bind| bind.portal.is_empty()).ok_or_else(shape)?;
                 let (prepared, plan) = self.statement(bind.statement, draft).ok_or_else(shape)?;
-                if is_own(&plan) && !takes_nothing(&bind) {
+                if draft.is_open() || (is_own(&plan) && !takes_nothing(&bind)) {
                     return Err(shape());
                 }
                 draft.portal = Some(Portal { plan, prepared, bind: step, executed: false });
@@ -228,7 +243,7 @@ impl Session {
         };
         if plan.kind != Kind::ShowLast && !self.begins_or_ends(&plan, draft.deferred.is_some()) {
             self.readable(&plan, draft.deferred.is_some()).map_err(Attempt::Forward)?;
-            draft.unproven |= !plan.shape.borrow().parsed;
+            draft.unproven |= !plan.shape.borrow().parsed || !self.is_settled();
         }
         self.client.output.extend_from_slice(&encode::PARSE_COMPLETE);
         draft.parsed.push(prepared);
@@ -249,7 +264,7 @@ impl Session {
             let formats = frontend::bind(portal.bind.body(input))?.result_formats;
             (Rc::clone(&portal.prepared), Rc::clone(&portal.plan), Some(formats))
         };
-        let own = is_own(&plan);
+        let (own, settled) = (is_own(&plan), self.is_settled());
         let out = &mut self.client.output;
         if own {
             if formats.is_none() {
@@ -263,7 +278,7 @@ impl Session {
             return Some(());
         }
         let shape = plan.shape.borrow();
-        if !prepared.expects(shape.columns.as_ref()) {
+        if !prepared.expects(shape.columns.as_ref()) || !settled {
             // It was prepared with other columns: the origin refuses it.
             draft.unproven = true;
             return Some(());
@@ -295,6 +310,7 @@ impl Session {
             let text = portal.prepared.text().map(|(text, _)| text).unwrap_or_default();
             let (tag, deferred) = step_transaction(&plan.kind, text);
             draft.deferred = deferred;
+            draft.read = false;
             encode::command_complete(&mut self.client.output, tag);
             return Ok(());
         }
@@ -323,6 +339,7 @@ impl Session {
             Ok(entry) => {
                 self.client.output.extend_from_slice(&entry.value.frames);
                 draft.hits.push(entry);
+                draft.read = draft.deferred.is_some() || self.transaction.status == b'T';
                 Ok(())
             }
             Err(why) => {
@@ -342,7 +359,7 @@ impl Session {
                 return None;
             }
             draft.closed.push(target.name.to_vec());
-        } else if !target.name.is_empty() {
+        } else if !target.name.is_empty() || draft.is_open() {
             return None;
         } else {
             draft.portal = None;
@@ -384,6 +401,13 @@ impl Session {
             });
         }
         None
+    }
+
+    /// Whether what the origin said about statements in this epoch still goes: DDL may be on its way.
+    fn is_settled(&self) -> bool {
+        let heed_marks = self.worker.config.level != Level::Bounded;
+        let reader = larder_cache::Reader { now: self.now, heed_marks, covered_past: self.news };
+        self.worker.shared.fence.is_settled(&reader)
     }
 
     /// How to answer a plan from memory in this session, now.

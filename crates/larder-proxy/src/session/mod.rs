@@ -135,6 +135,8 @@ pub(crate) struct Session {
     key: Vec<u8>,
     /// The origin said why it ends the session.
     farewell: bool,
+    /// The client was told of other columns than its statement has now: it would misread the rows.
+    outdated: bool,
 }
 
 impl Session {
@@ -176,6 +178,7 @@ impl Session {
             last: None,
             key: Vec::new(),
             farewell: false,
+            outdated: false,
         }
     }
 
@@ -283,7 +286,11 @@ impl Session {
     }
 
     fn say_origin_left(&mut self) {
-        if !self.farewell {
+        if self.outdated {
+            let hint = "The columns of a prepared statement have changed. Reconnect and prepare it again.";
+            let message = "cached plan must not change result type";
+            encode::error(&mut self.client.output, Severity::Fatal, "0A000", message, Some(hint));
+        } else if !self.farewell {
             let hint = "The transaction, if any, may or may not have been committed. Reconnect and check.";
             let message = "the connection to the PostgreSQL server was closed unexpectedly";
             encode::error(&mut self.client.output, Severity::Fatal, "08006", message, Some(hint));

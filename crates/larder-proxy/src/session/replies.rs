@@ -3,12 +3,15 @@
 //! Every frame is relayed as it came, except the replies to what Larder itself sent. What they say about the
 //! session is read off on the way: see [`Session::on_reply`], one arm per state and event.
 
+use std::rc::Rc;
+
 use bytes::{Buf, Bytes, BytesMut};
 use larder_cache::Moment;
 use larder_core::Bypass;
 use larder_wire::{HEADER, Peek, backend, peek};
 
 use super::expect::{Closing, Expect, Own, Sent};
+use super::statements::Prepared;
 use super::{LARGE, Session};
 use crate::facts::Facts;
 use crate::metrics::Outcome;
@@ -52,7 +55,7 @@ impl Session {
                 run = at + length;
             }
             at += length;
-            if self.blind {
+            if self.blind || self.outdated {
                 break;
             }
         }
@@ -64,6 +67,10 @@ impl Session {
             input.advance(at);
         }
         self.origin.input = input;
+        if self.outdated {
+            self.origin.input.clear();
+            self.origin.ended = true;
+        }
         if self.blind {
             self.relay_blindly();
         }
@@ -150,25 +157,23 @@ impl Session {
             (Some(Expect::Close(Closing::StaleStatement | Closing::StalePortal)), b'3') => {
                 self.done(Fate::Swallow)
             }
-            (Some(Expect::Close(_)), b'3') => self.done(Fate::Relay),
-            (Some(Expect::DescribeStatement(_, plan)), b't') => {
-                if let Some(plan) = plan.as_ref().filter(|_| !body.is_empty()) {
-                    plan.shape.borrow_mut().parameters = Some(Bytes::copy_from_slice(frame));
-                }
+            (Some(Expect::Close(_)), b'3') => {
+                self.on_close_complete();
                 Fate::Relay
             }
-            (
-                Some(Expect::DescribeStatement(prepared, plan) | Expect::DescribePortal(prepared, plan)),
-                b'T',
-            ) => {
+            (Some(Expect::Redescribe(_)), b't') => Fate::Swallow,
+            (Some(Expect::Redescribe(prepared)), b'T' | b'n') => {
+                // The columns of a large frame are not known here; nor were they told from memory.
                 let columns = larder_wire::backend::with_formats(frame, b"\0\0");
-                let columns = match plan.as_ref().filter(|_| !body.is_empty()) {
-                    Some(plan) => plan.shape.borrow_mut().learn_columns(columns),
-                    None => columns,
-                };
-                if let Some(prepared) = prepared {
-                    prepared.told.replace(columns);
-                }
+                self.outdated = tag == b'n' || (!body.is_empty() && !prepared.expects(columns.as_ref()));
+                self.done(Fate::Swallow)
+            }
+            (Some(Expect::DescribeStatement(..)), b't') => {
+                self.on_parameters(frame);
+                Fate::Relay
+            }
+            (Some(Expect::DescribeStatement(..) | Expect::DescribePortal(..)), b'T') => {
+                self.on_columns(frame);
                 self.done(Fate::Relay)
             }
             (Some(Expect::DescribeStatement(..) | Expect::DescribePortal(..)), b'n') => {
@@ -228,13 +233,50 @@ impl Session {
         if own { Fate::Swallow } else { Fate::Relay }
     }
 
+    /// Whether what the origin says of a statement holds for others who prepare the same text: it is about that
+    /// statement, and about the tables as they are, not as this transaction may leave them.
+    fn is_common(&self, prepared: &Prepared) -> bool {
+        prepared.confirmed.get() && !self.transaction.wrote
+    }
+
+    fn on_parameters(&mut self, frame: &[u8]) {
+        let Some(Expect::DescribeStatement(Some(prepared), Some(plan))) = self.outstanding.front() else {
+            return;
+        };
+        let (prepared, plan) = (Rc::clone(prepared), Rc::clone(plan));
+        if frame.len() > HEADER && self.is_common(&prepared) {
+            plan.shape.borrow_mut().parameters = Some(Bytes::copy_from_slice(frame));
+        }
+    }
+
+    /// A RowDescription. Of a large one only the header is here, and nothing is learnt.
+    fn on_columns(&mut self, frame: &[u8]) {
+        let (prepared, plan) = match self.outstanding.front() {
+            Some(
+                Expect::DescribeStatement(Some(prepared), plan)
+                | Expect::DescribePortal(Some(prepared), plan),
+            ) => (Rc::clone(prepared), plan.clone()),
+            _ => return,
+        };
+        let columns = larder_wire::backend::with_formats(frame, b"\0\0");
+        let common = frame.len() > HEADER && self.is_common(&prepared);
+        let columns = match plan.filter(|_| common) {
+            Some(plan) => plan.shape.borrow_mut().learn_columns(columns),
+            None => columns,
+        };
+        if prepared.confirmed.get() {
+            prepared.told.replace(columns);
+        }
+    }
+
     fn on_parse_complete(&mut self) -> Fate {
         let (prepared, fate) = match self.outstanding.pop() {
             Some(Expect::Parse { prepared, .. }) => (prepared, Fate::Relay),
             Some(Expect::Reparse(prepared)) => (prepared, Fate::Swallow),
             _ => return Fate::Relay,
         };
-        if let Some((_, plan)) = &*prepared.plan.borrow() {
+        prepared.confirmed.set(true);
+        if let Some((_, plan)) = prepared.plan.borrow().as_ref().filter(|_| self.is_common(&prepared)) {
             plan.shape.borrow_mut().parsed = true;
         }
         fate

@@ -20,6 +20,9 @@ pub(crate) struct Prepared {
     pub(crate) frame: Option<Bytes>,
     /// It has been sent to the origin.
     pub(crate) upstream: Cell<bool>,
+    /// The origin has said ParseComplete. Until then an error before it may make the origin skip it, and what comes
+    /// after may be about another statement of that name.
+    pub(crate) confirmed: Cell<bool>,
     /// Something may have removed it at the origin: never answered locally again.
     pub(crate) uncertain: Cell<bool>,
     /// The columns that the client was told of, once it has asked: `RowDescription` with all formats zero. The origin
@@ -36,6 +39,7 @@ impl Prepared {
             name: Bytes::copy_from_slice(name),
             frame: None,
             upstream: Cell::new(true),
+            confirmed: Cell::new(false),
             uncertain: Cell::new(false),
             told: RefCell::new(None),
             plan: RefCell::new(None),
@@ -74,9 +78,10 @@ impl Statements {
 
     /// What was replaced or closed is still there after all.
     pub(crate) fn put_back(&mut self, prepared: Option<Rc<Prepared>>) {
-        if let Some(prepared) = prepared {
-            self.by_name.entry(prepared.name.clone()).or_insert(prepared);
-        }
+        let Some(prepared) = prepared else { return };
+        // A later Parse of the name, still on its way, will be refused: who had it must not be forgotten then.
+        self.others |= self.by_name.contains_key(&prepared.name);
+        self.by_name.entry(prepared.name.clone()).or_insert(prepared);
     }
 
     pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Rc<Prepared>> {

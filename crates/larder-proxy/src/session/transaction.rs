@@ -17,11 +17,13 @@ pub(crate) struct Transaction {
     pub(crate) wrote: bool,
     /// A statement that may end it has been forwarded.
     pub(crate) may_end: bool,
+    /// A read inside it was answered from memory: the origin knows of no query.
+    pub(crate) read_here: bool,
 }
 
 impl Default for Transaction {
     fn default() -> Self {
-        Self { status: b'I', plain: false, wrote: false, may_end: false }
+        Self { status: b'I', plain: false, wrote: false, may_end: false, read_here: false }
     }
 }
 

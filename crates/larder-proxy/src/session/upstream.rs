@@ -59,24 +59,38 @@ impl Session {
         }
     }
 
-    /// [`Session::offer_statements`] for a message of the extended protocol.
-    pub(super) fn offer_statements_for(&mut self, tag: u8, body: &[u8]) {
-        if !self.statements.any_missing_upstream() {
-            return;
+    /// [`Session::offer_statements`] for a message of the extended protocol; returns the plan if that had to be looked
+    /// up.
+    pub(super) fn offer_statements_for(&mut self, tag: u8, body: &[u8]) -> Option<Rc<Plan>> {
+        if !self.transaction.read_here && !self.statements.any_missing_upstream() {
+            return None;
+        }
+        if tag == b'P' {
+            let parse = frontend::parse(body)?;
+            let plan = self.effect_plan(parse.sql, parse.types);
+            self.offer_statements(plan.as_deref(), parse.sql);
+            return plan;
         }
         let prepared = match tag {
-            b'P' => {
-                let Some(parse) = frontend::parse(body) else { return };
-                return self.offer_statements(self.effect_plan(parse.sql, parse.types).as_deref(), parse.sql);
-            }
-            b'B' => frontend::bind(body).map(|bind| self.statements.get(bind.statement).cloned()),
-            b'E' => frontend::execute(body).map(|execute| self.portals.get(execute.portal).cloned()),
-            _ => None,
+            b'B' => self.statements.get(frontend::bind(body)?.statement).cloned(),
+            b'E' => self.portals.get(frontend::execute(body)?.portal).cloned(),
+            _ => return None,
         };
-        if let Some(prepared) = prepared {
-            let text = prepared.as_ref().and_then(|prepared| prepared.text());
-            let plan = self.effect_plan_of(prepared.as_ref());
-            self.offer_statements(plan.as_deref(), text.map(|(text, _)| text).unwrap_or_default());
+        let text = prepared.as_ref().and_then(|prepared| prepared.text());
+        let plan = self.effect_plan_of(prepared.as_ref());
+        self.offer_statements(plan.as_deref(), text.map(|(text, _)| text).unwrap_or_default());
+        plan
+    }
+
+    /// SET TRANSACTION is refused after a query. For one that was answered here, the origin gets another.
+    pub(super) fn confess_reads(&mut self, plan: Option<&Plan>) {
+        let asks = plan.is_some_and(|plan| plan.kind == Kind::TransactionControl);
+        // In the middle of a batch a simple query would end the client's portals.
+        if asks && self.transaction.read_here && !self.unsynced {
+            self.transaction.read_here = false;
+            self.forget_unnamed_upstream();
+            encode::query(&mut self.origin.output, "select 1");
+            self.outstanding.push(Expect::Own(Own::Begin));
         }
     }
 
@@ -111,6 +125,12 @@ impl Session {
             self.origin.output.extend_from_slice(frame);
             self.outstanding.push(Expect::Reparse(Rc::clone(prepared)));
             prepared.upstream.set(true);
+            self.stale_unnamed &= !prepared.name.is_empty();
+            // The table may have changed since the client was told, and what it was told is how it reads the rows.
+            if prepared.told.borrow().is_some() {
+                encode::describe_statement(&mut self.origin.output, &prepared.name);
+                self.outstanding.push(Expect::Redescribe(Rc::clone(prepared)));
+            }
         }
     }
 
@@ -132,6 +152,7 @@ impl Session {
             name: Bytes::copy_from_slice(parse.name),
             frame: Some(Bytes::copy_from_slice(frame)),
             upstream: Cell::new(false),
+            confirmed: Cell::new(false),
             uncertain: Cell::new(false),
             told: RefCell::new(None),
             plan: RefCell::new(facts.zip(plan)),
@@ -149,6 +170,7 @@ impl Session {
             self.send_parse(&taken);
         }
         prepared.upstream.set(true);
+        self.stale_unnamed &= !prepared.name.is_empty();
         let replaced = self.statements.insert(Rc::clone(&prepared));
         self.outstanding.push(Expect::Parse { prepared, replaced });
     }
@@ -172,10 +194,22 @@ impl Session {
                 self.statements.remove_if_same(&prepared);
                 self.statements.put_back(replaced);
             }
-            Expect::Reparse(prepared) => prepared.upstream.set(false),
-            Expect::Close(Closing::Statement(closed)) => self.statements.put_back(closed),
+            Expect::Reparse(prepared) => {
+                prepared.upstream.set(false);
+                prepared.confirmed.set(false);
+            }
+            Expect::Close(Closing::Statement(_, closed)) => self.statements.put_back(closed),
             Expect::Close(Closing::StaleStatement) => self.stale_unnamed = true,
             _ => {}
+        }
+    }
+
+    /// The origin closed something.
+    pub(super) fn on_close_complete(&mut self) {
+        let Some(Expect::Close(Closing::Statement(name, _))) = self.outstanding.pop() else { return };
+        // It may have been put back meanwhile, when a Close before this one was skipped.
+        if !self.outstanding.statements().iter().any(|later| later.name == name) {
+            self.statements.remove(&name);
         }
     }
 
@@ -187,7 +221,13 @@ impl Session {
                 self.statements.remove_if_same(prepared);
             }
             (b"DEALLOCATE\0", None) => self.statements.doubt_all(),
-            (b"DEALLOCATE ALL\0" | b"DISCARD ALL\0", _) => self.statements.clear_named(),
+            (b"DEALLOCATE ALL\0" | b"DISCARD ALL\0", _) => {
+                self.statements.clear_named();
+                // What was sent after it comes after it.
+                for prepared in self.outstanding.statements() {
+                    self.statements.insert(prepared);
+                }
+            }
             (b"PREPARE\0", _) => self.statements.others = true,
             _ => {}
         }
