@@ -221,7 +221,11 @@ enum Way {
 impl Way {
     /// Two of the four for a case on one version, the others on the next.
     fn two(turn: usize) -> [Self; 2] {
-        if turn % 2 == 0 { [Self::Through, Self::DirectMixed] } else { [Self::ThroughMixed, Self::Direct] }
+        if turn.is_multiple_of(2) {
+            [Self::Through, Self::DirectMixed]
+        } else {
+            [Self::ThroughMixed, Self::Direct]
+        }
     }
 
     fn is_direct(self) -> bool {

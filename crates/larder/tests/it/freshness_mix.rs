@@ -2,23 +2,24 @@
 //! older than one acknowledged before it; at rest, every answer from memory is the origin's, byte for byte.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_testkit::{Frame, Postgres, each_version, frame};
+use larder_testkit::{Frame, Login, Postgres, each_version, frame};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use crate::freshness::{Client, MAX_LAG, Protocol, Rig, load_time, rows};
+use crate::freshness::{Client, LIMIT, MAX_LAG, Protocol, Rig, load_time, rows};
 
 const CLIENTS: usize = 94;
 /// Clients of the origin itself.
 const DIRECT: usize = 6;
 /// Each client of Larder writes one of its own; there are that many more that are written directly.
 const REGISTERS: usize = CLIENTS;
-/// Time for the cache to fill once nobody writes any more.
-const QUIET: Duration = Duration::from_millis(700);
+/// Hits once nobody writes any more: by then the cache is full.
+const QUIET_HITS: u64 = 1000;
 
 const SCHEMA: &str = "
     CREATE TABLE register (id int PRIMARY KEY, v bigint NOT NULL);
@@ -83,11 +84,13 @@ enum Registers {
     Direct,
 }
 
+/// A register that is written directly: when which version was acknowledged, and the last one that has long been.
+type Mirrored = (VecDeque<(Instant, i64)>, i64);
+
 /// What everybody knows.
 struct Load {
     acknowledged: [AtomicI64; REGISTERS],
-    /// Of the registers that are written directly: when which version was acknowledged, and what has long been.
-    mirrored: [Mutex<(VecDeque<(Instant, i64)>, i64)>; DIRECT],
+    mirrored: [Mutex<Mirrored>; DIRECT],
     writing: AtomicBool,
     running: AtomicBool,
     hits: AtomicU64,
@@ -97,17 +100,19 @@ struct Load {
     ddl: AtomicU64,
     /// Errors that a client must expect: deadlocks, plans that DDL has invalidated.
     expected_errors: AtomicU64,
+    sessions_ended: AtomicU64,
 }
 
-/// A failed statement, or a broken connection.
+/// The SQLSTATE of a failed statement, or that the session is over.
 type Outcome = Result<(), String>;
+const GONE: &str = "gone";
 
 impl Load {
     fn due(&self, kind: Registers) -> Vec<i64> {
         match kind {
             Registers::Through => self.acknowledged.iter().map(|v| v.load(Ordering::SeqCst)).collect(),
             Registers::Direct => {
-                let settled = |mirrored: &Mutex<(VecDeque<(Instant, i64)>, i64)>| {
+                let settled = |mirrored: &Mutex<Mirrored>| {
                     let (recent, settled) = &mut *mirrored.lock();
                     while recent.front().is_some_and(|(acknowledged, _)| acknowledged.elapsed() > MAX_LAG) {
                         *settled = recent.pop_front().unwrap().1;
@@ -124,7 +129,7 @@ impl Load {
         let how = Protocol::ALL[fastrand::usize(0..3)];
         let parameter = fastrand::usize(0..values).to_string();
         let due = registers.map(|kind| self.due(kind));
-        let frames = client.try_ask(how, sql, Some(&parameter)).await.unwrap();
+        let frames = self.ask(client, how, sql, Some(&parameter)).await?;
         let served = client.value("SHOW larder.last").await;
         let found = match rows(&frames) {
             Ok(found) => found,
@@ -152,7 +157,25 @@ impl Load {
 
     async fn run(&self, client: &mut Client, sql: &str) -> Outcome {
         let how = if sql.contains(';') { Protocol::Simple } else { Protocol::ALL[fastrand::usize(0..2)] };
-        rows(&client.try_ask(how, sql, None).await.unwrap()).map(drop)
+        rows(&self.ask(client, how, sql, None).await?).map(drop)
+    }
+
+    async fn ask(
+        &self,
+        client: &mut Client,
+        how: Protocol,
+        sql: &str,
+        parameter: Option<&str>,
+    ) -> Result<Vec<Frame>, String> {
+        match client.try_ask(how, sql, parameter).await {
+            Ok(frames) => Ok(frames),
+            // Larder ends a session whose prepared statement DDL has changed before the origin had it.
+            Err(error) if format!("{error:#}").contains("C0A000") => {
+                self.sessions_ended.fetch_add(1, Ordering::Relaxed);
+                Err(GONE.to_owned())
+            }
+            Err(error) => panic!("{sql}: {error:#}"),
+        }
     }
 
     async fn write(&self, client: &mut Client, own: usize, n: i64) -> Outcome {
@@ -219,14 +242,14 @@ impl Load {
             let n = client.number(&format!("SELECT v FROM mirror WHERE id = {id}")).await;
             self.mirrored[id].lock().0.push_back((Instant::now(), n));
         } else {
-            // From the origin: SET larder.mode, so that what is acknowledged does not depend on what is tested.
+            // From the origin, so that what counts as acknowledged does not depend on what is tested.
             let n =
                 client.number(&format!("/* larder: bypass */ SELECT v FROM register WHERE id = {own}")).await;
             self.acknowledged[own].store(n, Ordering::SeqCst);
         }
     }
 
-    async fn client(self: Arc<Self>, mut client: Client, own: usize) {
+    async fn client(self: Arc<Self>, mut client: Client, own: usize, larder: SocketAddr) {
         let mut n = 0;
         while self.running.load(Ordering::SeqCst) {
             n += 1;
@@ -234,7 +257,10 @@ impl Load {
             if own >= REGISTERS && !self.writing.load(Ordering::SeqCst) {
                 return;
             }
-            if let Err(code) = self.act(&mut client, own, n).await {
+            let outcome = self.act(&mut client, own, n).await;
+            if outcome.as_ref().is_err_and(|code| code == GONE) {
+                client = Client::login(larder, &Login::superuser()).await.unwrap();
+            } else if let Err(code) = outcome {
                 assert!(["40P01", "0A000", "25P02"].contains(&&*code), "{code}");
                 self.expected_errors.fetch_add(1, Ordering::Relaxed);
                 client.run("ROLLBACK").await;
@@ -257,7 +283,9 @@ impl Load {
                 clients[turn % 2].run("ROLLBACK").await;
             }
             self.ddl.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..600))).await;
+            if self.writing.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1500))).await;
+            }
         }
     }
 }
@@ -279,11 +307,12 @@ async fn mix_at_rest_every_cached_answer_is_the_origins() {
             writes: AtomicU64::new(0),
             ddl: AtomicU64::new(0),
             expected_errors: AtomicU64::new(0),
+            sessions_ended: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
         for own in 0..CLIENTS + DIRECT {
             let client = if own < CLIENTS { rig.client().await } else { rig.direct().await };
-            tasks.spawn(Arc::clone(&load).client(client, own));
+            tasks.spawn(Arc::clone(&load).client(client, own, rig.larder.addr()));
         }
         let ddl = tokio::spawn(Arc::clone(&load).define([rig.client().await, rig.direct().await]));
         let end = Instant::now() + load_time();
@@ -295,12 +324,19 @@ async fn mix_at_rest_every_cached_answer_is_the_origins() {
         }
         load.writing.store(false, Ordering::SeqCst);
         ddl.await.unwrap();
-        tokio::time::sleep(QUIET).await;
+        let (enough, limit) = (load.hits.load(Ordering::Relaxed) + QUIET_HITS, Instant::now() + LIMIT);
+        while load.hits.load(Ordering::Relaxed) < enough {
+            assert!(Instant::now() < limit, "no hits");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         load.running.store(false, Ordering::SeqCst);
         tasks.join_all().await;
-        let [hits, writes, ddl, errors] = [&load.hits, &load.writes, &load.ddl, &load.expected_errors]
-            .map(|counter| counter.load(Ordering::Relaxed));
-        eprintln!("{hits} hits, {writes} writes, {ddl} definitions, {errors} expected errors");
+        let [hits, writes, ddl, errors, ended] =
+            [&load.hits, &load.writes, &load.ddl, &load.expected_errors, &load.sessions_ended]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        eprintln!(
+            "{hits} hits, {writes} writes, {ddl} definitions, {errors} expected errors, {ended} sessions ended"
+        );
         eprintln!("other reads: {:?}", load.others.lock());
         compare(&rig).await;
     })
