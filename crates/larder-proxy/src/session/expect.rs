@@ -76,8 +76,10 @@ pub(crate) struct Sent {
 /// What Larder itself asks on a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
-    /// The BEGIN that the client was told about before, or a query in its transaction.
+    /// The BEGIN that the client was told about before.
     Begin,
+    /// A query in place of one that was answered here.
+    Read,
     /// The session's facts.
     Probe,
     /// The Sync after statements that were sent ahead.
@@ -107,6 +109,11 @@ impl Outstanding {
             self.0.pop_front();
         }
         self.0.front_mut()
+    }
+
+    /// A simple query is on its way: it ends the unnamed statement.
+    pub(crate) fn ends_unnamed(&self) -> bool {
+        self.0.iter().any(|expect| matches!(expect, Expect::Query(_)))
     }
 
     /// The statements that exist once all this has been answered, apart from those that exist now.

@@ -364,15 +364,15 @@ impl Session {
                 self.knowledge.facts = facts.zip(self.knowledge.probing);
                 self.knowledge.failed = self.knowledge.facts.is_none();
             }
-            (Own::Probe, b'E') => {
+            (Own::Probe | Own::Read, b'E') => {
                 if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
                     // The session ends here: the client must hear why.
                     self.farewell = true;
                     return Fate::Relay;
                 }
-                self.knowledge.failed = true;
+                self.knowledge.failed |= own == Own::Probe;
                 let message = backend::error_field(body, b'M').map(String::from_utf8_lossy);
-                tracing::debug!(?message, "the session's settings could not be read back");
+                tracing::debug!(?message, "a query of Larder's own failed");
             }
             (Own::Begin, b'E') => {
                 // The client believes that a transaction is open. There is none: nothing may follow.

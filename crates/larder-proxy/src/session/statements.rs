@@ -76,9 +76,8 @@ impl Statements {
         self.by_name.insert(prepared.name.clone(), prepared)
     }
 
-    /// What was replaced or closed is still there after all.
-    pub(crate) fn put_back(&mut self, prepared: Option<Rc<Prepared>>) {
-        let Some(prepared) = prepared else { return };
+    /// Enters a statement again that the origin still has.
+    pub(crate) fn put_back(&mut self, prepared: Rc<Prepared>) {
         // A later Parse of the name, still on its way, will be refused: who had it must not be forgotten then.
         self.others |= self.by_name.contains_key(&prepared.name);
         self.by_name.entry(prepared.name.clone()).or_insert(prepared);

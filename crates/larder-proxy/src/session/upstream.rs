@@ -90,7 +90,7 @@ impl Session {
             self.transaction.read_here = false;
             self.forget_unnamed_upstream();
             encode::query(&mut self.origin.output, "select 1");
-            self.outstanding.push(Expect::Own(Own::Begin));
+            self.outstanding.push(Expect::Own(Own::Read));
         }
     }
 
@@ -192,15 +192,23 @@ impl Session {
         match expect {
             Expect::Parse { prepared, replaced } => {
                 self.statements.remove_if_same(&prepared);
-                self.statements.put_back(replaced);
+                self.put_back(replaced);
             }
             Expect::Reparse(prepared) => {
                 prepared.upstream.set(false);
                 prepared.confirmed.set(false);
             }
-            Expect::Close(Closing::Statement(_, closed)) => self.statements.put_back(closed),
+            Expect::Close(Closing::Statement(_, closed)) => self.put_back(closed),
             Expect::Close(Closing::StaleStatement) => self.stale_unnamed = true,
             _ => {}
+        }
+    }
+
+    /// What was to be replaced or closed is still there after all, unless something sent later ends it.
+    fn put_back(&mut self, prepared: Option<Rc<Prepared>>) {
+        let ends = |prepared: &Rc<Prepared>| prepared.name.is_empty() && self.outstanding.ends_unnamed();
+        if let Some(prepared) = prepared.filter(|prepared| !ends(prepared)) {
+            self.statements.put_back(prepared);
         }
     }
 
