@@ -1,13 +1,15 @@
 //! The extended protocol, in every order in which a driver uses it and in some in which none does.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use larder_testkit::frame::{
     bind, bind_formats, close_portal, close_statement, copy_data, copy_done, copy_fail, describe_portal,
     describe_statement, execute, flush, message, parse, query, sync,
 };
-use larder_testkit::{Script, Step, Until};
+use larder_testkit::{Frame, RawClient, Script, Step, Until};
 
-use crate::transparency::{RESET, Scripts, compare_all, q};
+use crate::transparency::{RESET, Scripts, VERSIONS, compare_all, pair, q};
 
 const ONE: &str = "select v from fixed where id = 1";
 const BY_ID: &str = "select id, v, n, b, f, at from fixed where id = $1";
@@ -486,6 +488,31 @@ async fn statements() {
                     m(&[execute("nobody", 0), close_statement("s"), sync()]),
                     run_named("s", &[]),
                     prepare("s", ONE),
+                ],
+            ),
+            (
+                "described behind a skipped parse",
+                0,
+                vec![
+                    prepare("", "select noisy($1)"),
+                    m(&[
+                        execute("nobody", 0),
+                        parse("", "select f from fixed", &[]),
+                        sync(),
+                        describe_statement(""),
+                        sync(),
+                    ]),
+                    prepare("", "select f from fixed"),
+                ],
+            ),
+            (
+                "an older unnamed statement",
+                0,
+                vec![
+                    m(&[parse("", "select n from moving", &[]), bind("", "", &[]), execute("", 0), sync()]),
+                    params(ONE, &[]),
+                    q(ONE),
+                    run_named("", &[]),
                 ],
             ),
             (
@@ -981,4 +1008,57 @@ async fn extended_copy() {
         ]
     })
     .await;
+}
+
+/// A statement that only Larder knows, and other columns of its table: the origin would refuse to run it, and so must
+/// Larder. Rows of the new columns would be read as if they were of the old.
+#[tokio::test]
+async fn columns_that_change_under_a_statement() {
+    for version in VERSIONS {
+        let pair = pair(version).await;
+        pair.pg.sql("drop table if exists shape; create table shape as select 1 as a, 2 as b").unwrap();
+        for round in 0..3 {
+            let mut client = RawClient::superuser(pair.larder.addr()).await.unwrap();
+            let named = [bind("", "s", &[]), execute("", 0), sync()];
+            client
+                .send_all(&[parse("s", "select * from shape", &[]), describe_statement("s"), sync()])
+                .await
+                .unwrap();
+            let told = client.until_ready().await.unwrap();
+            let columns = told.iter().find(|frame| frame.tag == b'T').unwrap().body[1];
+            pair.pg.sql(&format!("alter table shape add column c{round} int")).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                client.send_all(&named).await.unwrap();
+                let frames = client.until_ready_or_closed().await;
+                if let Some(error) = frames.iter().find(|frame| frame.tag == b'E') {
+                    assert_eq!(error.field(b'C').as_deref(), Some("0A000"), "{error:?}");
+                    break;
+                }
+                let row = frames.iter().find(|frame| frame.tag == b'D').unwrap();
+                assert_eq!(row.body[1], columns, "rows of other columns than the client was told of");
+                assert!(Instant::now() < deadline, "the change is never noticed");
+            }
+        }
+        pair.covered().await;
+    }
+}
+
+/// Also ends where the session does.
+trait UntilReadyOrClosed {
+    async fn until_ready_or_closed(&mut self) -> Vec<Frame>;
+}
+
+impl UntilReadyOrClosed for RawClient {
+    async fn until_ready_or_closed(&mut self) -> Vec<Frame> {
+        let mut frames = vec![];
+        while let Some(frame) = self.next().await.unwrap() {
+            let ready = frame.tag == b'Z';
+            frames.push(frame);
+            if ready {
+                break;
+            }
+        }
+        frames
+    }
 }
