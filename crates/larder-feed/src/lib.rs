@@ -86,6 +86,9 @@ pub async fn run(config: FeedConfig, shared: Shared) {
                 last = Some(follower.incarnation.clone());
                 let began = Moment::now();
                 let failure = follower.follow().await;
+                // What was proven held for the life of the origin that was followed: a crash takes back commits that
+                // were never flushed, and the lease must not outlive it.
+                shared.fence.begin_epoch(0, true);
                 if Moment::now().since(began) > RETRY.1 {
                     pause = RETRY.0;
                 }

@@ -1,5 +1,8 @@
 //! A cursor over a frame's body. Every read is checked; none panics.
 
+/// Bytes looked at one by one before a string is searched for its end.
+const NEAR: usize = 8;
+
 /// What is left to read.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
@@ -31,7 +34,12 @@ impl<'a> Reader<'a> {
 
     /// A string up to its terminating zero byte, which is consumed and not returned.
     pub(crate) fn cstr(&mut self) -> Option<&'a [u8]> {
-        let end = memchr::memchr(0, self.0)?;
+        // Names are mostly empty or short: not worth the vector search.
+        let (near, _) = self.0.split_at_checked(NEAR).unwrap_or((self.0, &[]));
+        let end = match near.iter().position(|byte| *byte == 0) {
+            Some(end) => end,
+            None => memchr::memchr(0, self.0)?,
+        };
         let text = self.bytes(end)?;
         self.u8()?;
         Some(text)

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use larder_core::Bypass;
-use larder_sql::Kind;
 use larder_wire::{HEADER, Peek, frontend, peek};
 
 use super::forward::Route;
@@ -78,7 +77,7 @@ impl Session {
             }
             b'P' | b'B' | b'D' | b'E' | b'C' => {
                 self.batch.push(tag, total);
-                if let Some(why) = self.hopeless(tag) {
+                if let Some(why) = self.hopeless() {
                     self.flush_batch(Route::bypass(why));
                 }
             }
@@ -97,8 +96,8 @@ impl Session {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Why the batch cannot be answered from memory, if its newest message shows that already.
-    fn hopeless(&mut self, tag: u8) -> Option<Bypass> {
+    /// Why the batch cannot be answered from memory, if that is clear before its end.
+    fn hopeless(&self) -> Option<Bypass> {
         if let Caching::Off(why) = self.caching {
             return Some(why);
         }
@@ -108,20 +107,7 @@ impl Session {
         if self.batch.end > LARGE {
             return Some(Bypass::ProtocolShape);
         }
-        let step = *self.batch.steps().last()?;
-        let body = step.body(&self.client.input);
-        if tag != b'B' {
-            return None;
-        }
-        let prepared = self.statements.get(frontend::bind(body)?.statement)?;
-        let plan = prepared.plan.borrow();
-        let (_, plan) = plan.as_ref()?;
-        match &plan.read {
-            Err(why) if plan.kind == Kind::Other && plan.epoch == self.worker.shared.fence.epoch() => {
-                Some(*why)
-            }
-            _ => None,
-        }
+        None
     }
 
     /// Requests of this session are unanswered, or the origin waits for a Sync.

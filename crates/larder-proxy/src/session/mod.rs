@@ -132,6 +132,8 @@ pub(crate) struct Session {
     knowledge: Knowledge,
     fill: Option<Fill>,
     last: Option<Outcome>,
+    /// The present, as of the last look at the clock for a lookup.
+    now: Moment,
     key: Vec<u8>,
     /// The origin said why it ends the session.
     farewell: bool,
@@ -176,6 +178,7 @@ impl Session {
             knowledge: Knowledge::default(),
             fill: None,
             last: None,
+            now: Moment::default(),
             key: Vec::new(),
             farewell: false,
             outdated: false,
@@ -233,11 +236,13 @@ impl Session {
     /// Moves bytes between the sockets and the buffers; returns when anything moved (or the worker woke us).
     async fn turn(&mut self) -> io::Result<()> {
         let leave = self.control.leave.get();
+        // Writing is progress only where something waits for the room it makes.
+        let full = self.client.output.len() >= HIGH_WATER || self.origin.output.len() >= HIGH_WATER;
         poll_fn(|cx| {
             self.remember_waker(cx);
             let mut progress = self.control.leave.get() != leave;
-            progress |= self.client.poll_flush(cx)?;
-            progress |= self.origin.poll_flush(cx)?;
+            let flushed = self.client.poll_flush(cx)? | self.origin.poll_flush(cx)?;
+            progress |= flushed && full;
             if self.client.output.len() < self.client_room() {
                 progress |= ready(self.origin.poll_fill(cx))?;
             }

@@ -52,12 +52,14 @@ impl Session {
     pub(crate) async fn settle(&mut self, request: Request) -> io::Result<()> {
         let arrival = Moment::now();
         let (mut followed, mut probed, mut waited) = (false, false, false);
+        self.now = arrival;
         let route = loop {
             match self.attempt(request, arrival, followed) {
                 Attempt::Answered => return Ok(()),
                 Attempt::NeedFacts if !probed => {
                     probed = true;
                     self.probe().await?;
+                    self.now = Moment::now();
                 }
                 Attempt::NeedFacts => break Route::bypass(Bypass::SettingsUnknown),
                 Attempt::NeedBarrier if !waited => {
@@ -65,6 +67,7 @@ impl Session {
                     if !self.worker.shared.fence.wait_covered(arrival, BARRIER).await {
                         break Route::bypass(Bypass::BarrierTimeout);
                     }
+                    self.now = Moment::now();
                 }
                 Attempt::NeedBarrier => break Route::bypass(Bypass::BarrierTimeout),
                 Attempt::Forward(why) => break Route::bypass(why),
@@ -77,6 +80,7 @@ impl Session {
                     Flight::Follow(other) if !followed && why != Miss::WriteInFlight && self.may_wait() => {
                         followed = true;
                         let _ = tokio::time::timeout(FOLLOW, other.wait()).await;
+                        self.now = Moment::now();
                     }
                     Flight::Lead(guard) => {
                         let permit = self.place().await;
@@ -148,6 +152,6 @@ impl Session {
             Level::Session => (false, self.news),
             Level::Bounded => (false, Moment::default()),
         };
-        larder_cache::Reader { now: Moment::now(), heed_marks, covered_past }
+        larder_cache::Reader { now: self.now, heed_marks, covered_past }
     }
 }

@@ -218,7 +218,6 @@ async fn faults_gaps_in_the_feed_leave_nothing_stale() {
 /// A crash may take back commits made with `synchronous_commit = off`, which readers saw: nobody who connects to the new
 /// life of the origin may be given the old one's answers.
 #[tokio::test]
-#[ignore = "until the feed ends the epoch when it loses the origin: within max_lag after a crash this fails"]
 async fn faults_what_a_crash_took_back_is_not_served() {
     each_version(async |pg: Postgres| {
         pg.sql(&schema(1)).unwrap();
