@@ -29,7 +29,7 @@ async fn drivers_print_the_same() {
             let before = metric(&larder, HIT).await;
             // The scripts make their tables anew, and answers come from memory only when that has been understood.
             for run in 0..8 {
-                if run >= 3 && metric(&larder, HIT).await > before {
+                if run >= 3 && (*driver == Driver::Psql || metric(&larder, HIT).await > before) {
                     break;
                 }
                 let through = driver.run(&larder.url("postgres", "postgres")).await.unwrap();
