@@ -118,7 +118,7 @@ impl Report {
         let Plan { rounds, seconds } = self.plan;
         writeln!(
             out,
-            "medians of {rounds} rounds of {seconds} s, sides alternating; ratios are taken within a round"
+            "medians of {rounds} rounds (disturbed cases: more) of {seconds} s, sides alternating; ratios are taken within a round"
         )?;
         for case in &self.cases {
             write_case(out, case)?;
