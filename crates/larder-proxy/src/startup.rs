@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use larder_wire::encode::{self, Severity};
-use larder_wire::startup::{MAX_OPENING, Opening, opening, opening_size};
+use larder_wire::startup::{Opening, opening, opening_size};
 use larder_wire::{Peek, peek};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +22,8 @@ use crate::worker::Worker;
 
 /// Time for a client to say who it is and to authenticate (PostgreSQL's `authentication_timeout`).
 const AUTHENTICATION: Duration = Duration::from_secs(60);
+/// Bytes held from either side during login: a frame of it must fit.
+const LOGIN_ROOM: usize = 64 * 1024;
 /// Time for a goodbye to reach the client.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -151,7 +153,7 @@ async fn authenticate(client: &mut Pipe, origin: &mut Pipe) -> io::Result<bool> 
             let mut progress = client.poll_flush(cx)? | origin.poll_flush(cx)?;
             for pipe in [&mut *client, &mut *origin] {
                 // Nobody has anything long to say yet; what does not fit waits in the socket.
-                if pipe.input.len() < MAX_OPENING
+                if pipe.input.len() < LOGIN_ROOM
                     && let Poll::Ready(result) = pipe.poll_fill(cx)
                 {
                     result?;

@@ -27,6 +27,9 @@ impl Session {
     }
 
     async fn read_messages(&mut self) -> io::Result<ControlFlow<()>> {
+        if self.plain.is_some() {
+            return Ok(self.relay_plain_client());
+        }
         loop {
             if self.blind {
                 self.flush_batch(Route::bypass(Bypass::ProtocolShape));

@@ -69,8 +69,18 @@ pub(crate) struct Sent {
     pub(crate) outcome: Outcome,
     /// The prepared statement that it ends, if it names one.
     pub(crate) deallocates: Option<Rc<Prepared>>,
+    /// The prepared statement that is executed, if it is known.
+    pub(crate) prepared: Option<Rc<Prepared>>,
     /// The session's fill captures this reply.
     pub(crate) captured: bool,
+}
+
+impl Sent {
+    /// The origin never accepted the statement that this was taken to execute: its `Parse` was skipped after an
+    /// error, so what ran is an older one of that name.
+    pub(crate) fn ran_another(&self) -> bool {
+        self.prepared.as_ref().is_some_and(|prepared| !prepared.confirmed.get())
+    }
 }
 
 /// What Larder itself asks on a client's connection.

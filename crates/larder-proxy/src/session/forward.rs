@@ -60,7 +60,8 @@ impl Session {
         self.statements.remove(b"");
         self.stale_unnamed = false;
         self.fill = route.fill;
-        let sent = Sent { started: route.started, outcome, deallocates, captured: self.fill.is_some() };
+        let captured = self.fill.is_some();
+        let sent = Sent { started: route.started, outcome, deallocates, prepared: None, captured };
         self.outstanding.push(Expect::Query(sent));
         self.origin.output.extend_from_slice(&frame);
     }
@@ -193,9 +194,9 @@ impl Session {
         };
         let captured = fill.is_some();
         if let Some(fill) = fill {
-            self.fill = Some(fill.of(prepared));
+            self.fill = Some(fill.of(prepared.clone()));
         }
-        self.outstanding.push(Expect::Execute(Sent { started, outcome, deallocates, captured }));
+        self.outstanding.push(Expect::Execute(Sent { started, outcome, deallocates, prepared, captured }));
         Some(())
     }
 
@@ -266,7 +267,14 @@ impl Session {
                 self.expect_effect(&PlannedEffect::unknown());
                 let outcome = Outcome::Bypass(Bypass::TooLong);
                 let (started, captured, deallocates) = (Moment::now(), false, None);
-                self.outstanding.push(Expect::Query(Sent { started, outcome, deallocates, captured }));
+                let prepared = None;
+                self.outstanding.push(Expect::Query(Sent {
+                    started,
+                    outcome,
+                    deallocates,
+                    prepared,
+                    captured,
+                }));
             }
             b'P' => {
                 self.unsynced = true;

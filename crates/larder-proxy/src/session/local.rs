@@ -105,6 +105,13 @@ impl Session {
         self.end_query(total)
     }
 
+    /// The reply to `SHOW larder.last` in a plain session.
+    pub(super) fn say_last(&mut self) {
+        self.show_last();
+        let status = self.plain_status();
+        encode::ready_for_query(&mut self.client.output, status);
+    }
+
     fn show_last(&mut self) {
         let value = self.last_served();
         encode::text_column(&mut self.client.output, LAST);
@@ -482,7 +489,8 @@ fn step_transaction(kind: &Kind, text: &[u8]) -> (&'static str, Option<Deferred>
     }
 }
 
-fn asks_last(text: &[u8]) -> bool {
+/// Whether a simple query is `SHOW larder.last`.
+pub(super) fn asks_last(text: &[u8]) -> bool {
     let trimmed = text.trim_ascii().strip_suffix(b";").unwrap_or(text.trim_ascii());
     trimmed.eq_ignore_ascii_case(b"show larder.last")
 }

@@ -10,6 +10,7 @@ mod expect;
 mod fill;
 mod forward;
 mod local;
+mod plain;
 mod replies;
 mod settle;
 mod statements;
@@ -37,6 +38,7 @@ use crate::worker::Worker;
 use batch::Batch;
 use expect::Outstanding;
 use fill::Fill;
+use plain::Plain;
 use statements::{Prepared, Statements};
 use transaction::{Deferred, Pending, Transaction};
 
@@ -103,6 +105,8 @@ pub(crate) struct Session {
     caching: Caching,
     /// Bytes pass through uninterpreted.
     blind: bool,
+    /// Only frame headers are looked at (`mode = "bypass"`).
+    plain: Option<Plain>,
     /// `SET larder.mode = 'bypass'`.
     asked_bypass: bool,
 
@@ -151,6 +155,7 @@ impl Session {
         replication: bool,
     ) -> Self {
         let caching = if worker.config.serve { Caching::On } else { Caching::Off(Bypass::ModeBypass) };
+        let plain = (!worker.config.serve && !replication).then(Plain::default);
         Self {
             worker,
             control,
@@ -159,6 +164,7 @@ impl Session {
             database,
             caching,
             blind: replication,
+            plain,
             asked_bypass: false,
             outstanding: Outstanding::default(),
             statements: Statements::default(),
@@ -222,7 +228,8 @@ impl Session {
 
     /// The client will send no more. What it has asked for is still answered, as PostgreSQL does.
     async fn finish(&mut self) -> io::Result<()> {
-        if self.outstanding.is_empty() && !self.blind {
+        let answered = self.outstanding.is_empty() && self.plain.as_ref().is_none_or(Plain::is_idle);
+        if answered && !self.blind {
             return Ok(());
         }
         poll_fn(|cx| self.origin.poll_finish(cx)).await?;
@@ -275,6 +282,7 @@ impl Session {
             && self.client.input.is_empty()
             && self.transaction.status == b'I'
             && self.deferred.is_none()
+            && self.plain.as_ref().is_none_or(Plain::is_idle)
     }
 
     /// From now on nothing is interpreted: something happened that the protocol state here does not explain.

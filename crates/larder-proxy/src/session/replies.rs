@@ -15,6 +15,7 @@ use super::statements::Prepared;
 use super::{LARGE, Session};
 use crate::facts::Facts;
 use crate::metrics::Outcome;
+use crate::plan::PlannedEffect;
 
 /// What happens to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub(crate) struct Rest {
 impl Session {
     /// Consumes what the origin has sent, as far as the client's buffer has room.
     pub(crate) fn read_origin(&mut self) {
+        if self.plain.is_some() {
+            return self.relay_plain_origin();
+        }
         if self.blind {
             return self.relay_blindly();
         }
@@ -139,7 +143,14 @@ impl Session {
                 self.on_asynchronous(tag);
                 return Fate::Relay;
             }
-            b'C' | b'Z' | b'E' => self.acknowledge(),
+            b'C' | b'Z' | b'E' => {
+                if let Some(Expect::Execute(sent)) = self.outstanding.front()
+                    && sent.ran_another()
+                {
+                    self.expect_effect(&PlannedEffect::unknown());
+                }
+                self.acknowledge();
+            }
             _ => {}
         }
         match (self.outstanding.front(), tag) {

@@ -1,0 +1,186 @@
+//! A session of `mode = "bypass"`: nothing but frame headers is looked at, and whole buffers change hands.
+//!
+//! Two things must be known all the same: when a session may be asked to leave (draining), and how many statements
+//! passed (metrics). For that requests and ReadyForQuery are counted.
+
+use std::ops::{ControlFlow, Range};
+
+use larder_cache::Moment;
+use larder_core::Bypass;
+use larder_wire::{HEADER, Peek, backend, frontend, peek};
+
+use super::{HIGH_WATER, Session, local};
+use crate::metrics::Outcome;
+
+/// What a plain session knows.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    /// Bytes of the current frame that are still to come: from the client, from the origin.
+    client_rest: usize,
+    origin_rest: usize,
+    /// Requests that end with a ReadyForQuery still to come.
+    unanswered: usize,
+    /// The latest of them is a simple query or a function call, not a Sync.
+    simple: bool,
+    /// Messages of the extended protocol were sent and no Sync after them.
+    unsynced: bool,
+    /// As in the last ReadyForQuery.
+    status: u8,
+    started: Moment,
+}
+
+impl Default for Plain {
+    fn default() -> Self {
+        Self {
+            client_rest: 0,
+            origin_rest: 0,
+            unanswered: 0,
+            simple: false,
+            unsynced: false,
+            status: b'I',
+            started: Moment::default(),
+        }
+    }
+}
+
+impl Plain {
+    /// Nothing is under way that leaving now would break.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unanswered == 0 && !self.unsynced && self.status == b'I'
+    }
+
+    fn on_message(&mut self, tag: u8) {
+        match tag {
+            b'Q' | b'F' | b'S' => {
+                if self.unanswered == 0 {
+                    self.started = Moment::now();
+                }
+                self.unanswered += 1;
+                self.simple = tag != b'S';
+                self.unsynced &= self.simple;
+            }
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => self.unsynced = true,
+            _ => {}
+        }
+    }
+}
+
+impl Session {
+    /// Passes on what the client has sent. Break: it said goodbye.
+    pub(super) fn relay_plain_client(&mut self) -> ControlFlow<()> {
+        // What `SHOW larder.last` left behind it is passed on in the next round.
+        while self.origin.output.len() < HIGH_WATER {
+            let (answered, end) = self.relay_plain_messages();
+            if end {
+                return ControlFlow::Break(());
+            }
+            if !answered {
+                break;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether a message was answered here, and whether the client said goodbye.
+    fn relay_plain_messages(&mut self) -> (bool, bool) {
+        let input = std::mem::take(&mut self.client.input);
+        let (mut at, mut end, mut own) = (0, false, false);
+        if let Some(plain) = &mut self.plain {
+            at = plain.client_rest.min(input.len());
+            plain.client_rest -= at;
+            while let Some((tag, total)) = frame_at(&input, at) {
+                let idle = plain.unanswered == 0 && !plain.unsynced;
+                own = at == 0 && idle && asks_last(tag, &input, at..at + total);
+                if own {
+                    at += total;
+                    break;
+                }
+                plain.on_message(tag);
+                end |= tag == b'X';
+                let here = total.min(input.len() - at);
+                plain.client_rest = total - here;
+                at += here;
+            }
+        }
+        self.client.input = input;
+        if own {
+            bytes::Buf::advance(&mut self.client.input, at);
+            self.say_last();
+        } else {
+            self.client.relay(at, &mut self.origin);
+        }
+        self.check_plain(false);
+        (own, end)
+    }
+
+    /// Passes on what the origin has sent.
+    pub(super) fn relay_plain_origin(&mut self) {
+        if self.client.output.len() >= HIGH_WATER {
+            return;
+        }
+        let input = std::mem::take(&mut self.origin.input);
+        let mut at = 0;
+        if let Some(plain) = &mut self.plain {
+            at = plain.origin_rest.min(input.len());
+            plain.origin_rest -= at;
+            while let Some((tag, total)) = frame_at(&input, at) {
+                let body = input.get(at + HEADER..at + total);
+                match tag {
+                    // The status is in the body.
+                    b'Z' if body.is_none() => break,
+                    b'Z' => {
+                        plain.status = body.and_then(backend::ready_status).unwrap_or(b'E');
+                        if let Some(left) = plain.unanswered.checked_sub(1) {
+                            plain.unanswered = left;
+                            self.last = Some(Outcome::Bypass(Bypass::ModeBypass));
+                            self.worker.metrics.answered(Outcome::Bypass(Bypass::ModeBypass), plain.started);
+                        }
+                    }
+                    b'E' => self.worker.metrics.failed(),
+                    // The origin ignores a Sync that came before the COPY's data.
+                    b'G' if !plain.simple => plain.unanswered = plain.unanswered.saturating_sub(1),
+                    _ => {}
+                }
+                // The last thing it says before it leaves is why.
+                self.farewell = tag == b'E';
+                let here = total.min(input.len() - at);
+                plain.origin_rest = total - here;
+                at += here;
+            }
+        }
+        self.origin.input = input;
+        self.origin.relay(at, &mut self.client);
+        self.check_plain(true);
+    }
+
+    /// The transaction status that the client was told last.
+    pub(super) fn plain_status(&self) -> u8 {
+        self.plain.as_ref().map_or(self.transaction.status, |plain| plain.status)
+    }
+
+    /// Frames that make no sense are for the other side to refuse.
+    fn check_plain(&mut self, origin: bool) {
+        let Some(plain) = &self.plain else { return };
+        let (rest, input) = if origin {
+            (plain.origin_rest, &self.origin.input)
+        } else {
+            (plain.client_rest, &self.client.input)
+        };
+        if rest == 0 && peek(input) == Peek::Invalid {
+            self.plain = None;
+            self.go_blind("a frame of impossible length");
+        }
+    }
+}
+
+fn frame_at(input: &[u8], at: usize) -> Option<(u8, usize)> {
+    match peek(input.get(at..)?) {
+        Peek::Frame { tag, total } => Some((tag, total)),
+        Peek::Short | Peek::Invalid => None,
+    }
+}
+
+fn asks_last(tag: u8, input: &[u8], frame: Range<usize>) -> bool {
+    let body = input.get(frame.start + HEADER..frame.end);
+    tag == b'Q' && body.and_then(frontend::query).is_some_and(local::asks_last)
+}
