@@ -28,6 +28,8 @@ pub(crate) struct Prepared {
     /// The columns that the client was told of, once it has asked: `RowDescription` with all formats zero. The origin
     /// holds a prepared statement to them; so does an answer from memory.
     pub(crate) told: RefCell<Option<Bytes>>,
+    /// It was sent to the origin for another statement's sake, and whether its columns are still those is not known.
+    pub(crate) unchecked: Cell<bool>,
     /// The plan made last. It may be of an old epoch or of other facts: see [`Prepared::text`].
     pub(crate) plan: RefCell<Option<(u64, Rc<Plan>)>>,
 }
@@ -42,6 +44,7 @@ impl Prepared {
             confirmed: Cell::new(false),
             uncertain: Cell::new(false),
             told: RefCell::new(None),
+            unchecked: Cell::new(false),
             plan: RefCell::new(None),
         }
     }

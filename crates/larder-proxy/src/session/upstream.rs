@@ -117,7 +117,18 @@ impl Session {
         if !prepared.upstream.get() {
             self.send_parse(&prepared);
         }
+        if prepared.unchecked.replace(false) {
+            self.check_columns(&prepared);
+        }
         Some(prepared)
+    }
+
+    /// The table may have changed since the client was told, and what it was told is how it reads the rows.
+    fn check_columns(&mut self, prepared: &Rc<Prepared>) {
+        if prepared.told.borrow().is_some() {
+            encode::describe_statement(&mut self.origin.output, &prepared.name);
+            self.outstanding.push(Expect::Redescribe(Rc::clone(prepared)));
+        }
     }
 
     fn send_parse(&mut self, prepared: &Rc<Prepared>) {
@@ -125,12 +136,8 @@ impl Session {
             self.origin.output.extend_from_slice(frame);
             self.outstanding.push(Expect::Reparse(Rc::clone(prepared)));
             prepared.upstream.set(true);
+            prepared.unchecked.set(true);
             self.stale_unnamed &= !prepared.name.is_empty();
-            // The table may have changed since the client was told, and what it was told is how it reads the rows.
-            if prepared.told.borrow().is_some() {
-                encode::describe_statement(&mut self.origin.output, &prepared.name);
-                self.outstanding.push(Expect::Redescribe(Rc::clone(prepared)));
-            }
         }
     }
 
@@ -155,6 +162,7 @@ impl Session {
             confirmed: Cell::new(false),
             uncertain: Cell::new(false),
             told: RefCell::new(None),
+            unchecked: Cell::new(false),
             plan: RefCell::new(facts.zip(plan)),
         })
     }
