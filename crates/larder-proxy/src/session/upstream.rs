@@ -117,7 +117,9 @@ impl Session {
         if !prepared.upstream.get() {
             self.send_parse(&prepared);
         }
-        if prepared.unchecked.replace(false) {
+        // In a failed transaction nothing gives rows, and the origin's error is to be that of the client's own message.
+        if prepared.unchecked.get() && self.transaction.status != b'E' {
+            prepared.unchecked.set(false);
             self.check_columns(&prepared);
         }
         Some(prepared)
