@@ -1,9 +1,10 @@
 //! One client and its origin connection, in one task on one core.
 //!
-//! Three kinds of traffic: requests answered from memory (`local`), requests forwarded as they came (`forward`), and
-//! the origin's replies (`replies`), relayed byte for byte while what Larder must know is read off on the way. When
-//! anything does not fit what is expected, the session becomes a blind relay and stays one.
+//! Three kinds of traffic: requests answered from memory (`local`, `answer`), requests forwarded as they came
+//! (`forward`), and the origin's replies (`replies`), relayed byte for byte while what Larder must know is read off on
+//! the way. When anything does not fit what is expected, the session becomes a blind relay and stays one.
 
+mod answer;
 mod batch;
 mod client;
 mod expect;
