@@ -113,9 +113,9 @@ impl Session {
         None
     }
 
-    /// Requests of this session are unanswered, or the origin waits for a Sync.
+    /// Requests of this session are unanswered, the origin waits for a Sync, or it has said goodbye.
     pub(crate) fn busy(&self) -> bool {
-        !self.outstanding.is_empty() || self.unsynced || self.skipping || self.copying_in
+        !self.outstanding.is_empty() || self.unsynced || self.skipping || self.copying_in || self.farewell
     }
 
     /// The session's facts, if they are known now.
