@@ -55,7 +55,7 @@ pub struct ProxyConfig {
     pub ttl_jitter: f64,
     /// Fills sent to the origin at once.
     pub max_inflight_fills: usize,
-    /// Worker threads; 0 = one per core.
+    /// Worker threads; 0 = one per core, or per two cores where nothing is served from memory.
     pub workers: usize,
 }
 

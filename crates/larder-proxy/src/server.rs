@@ -69,7 +69,12 @@ impl Proxy {
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let config = Arc::new(config);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if config.workers == 0 { cores } else { config.workers };
+        let count = match config.workers {
+            // A mere relay waits for the kernel: on fewer threads it wakes less often for more work (ADR 0005).
+            0 if !config.serve => cores.div_ceil(2),
+            0 => cores,
+            count => count,
+        };
         let mut threads = Vec::new();
         let mut workers = Vec::new();
         for index in 0..count {
