@@ -17,8 +17,13 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// How often a loop goes round: LARDER_TEST_ROUNDS, else this many.
 pub(crate) fn rounds() -> u64 {
-    static ROUNDS: OnceLock<u64> = OnceLock::new();
-    *ROUNDS.get_or_init(|| number("LARDER_TEST_ROUNDS").unwrap_or(200))
+    asked_rounds().unwrap_or(200)
+}
+
+/// LARDER_TEST_ROUNDS, if it is set.
+pub(crate) fn asked_rounds() -> Option<u64> {
+    static ROUNDS: OnceLock<Option<u64>> = OnceLock::new();
+    *ROUNDS.get_or_init(|| number("LARDER_TEST_ROUNDS"))
 }
 
 /// How long a load runs: LARDER_TEST_SECONDS, else this long.
