@@ -88,9 +88,7 @@ reasons! {
     UnloggedTable => "unlogged_table",
     /// Reads a temporary table, or the session has temporary objects that could shadow a name.
     TemporaryTable => "temporary_table",
-    /// Reads a materialised view.
-    MaterializedView => "materialized_view",
-    /// Reads a relation with row-level security.
+    /// Reads a relation with row-level security whose policies Larder does not see through.
     RowSecurity => "row_security",
     /// Reads a view whose definition Larder does not see through.
     OpaqueView => "opaque_view",

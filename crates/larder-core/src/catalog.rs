@@ -39,6 +39,9 @@ pub struct Catalog {
     pub type_names: HashMap<u32, (String, String)>,
     /// Source and target type OIDs of user-defined casts. While there is one, casts are judged with suspicion.
     pub has_user_casts: bool,
+    /// Custom settings that policies and views read (see [`crate::settings`]), sorted: a session's facts hold their
+    /// values.
+    pub settings: Arc<[String]>,
 }
 
 /// A table, view or the like.
@@ -54,8 +57,11 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Whether its changes are in the log.
     pub persistence: Persistence,
-    /// `relrowsecurity` or `relforcerowsecurity`.
+    /// `relrowsecurity`: who is subject to it sees only what its policies let through.
     pub row_security: bool,
+    /// The expressions of its policies that apply to reading (FOR ALL, FOR SELECT; USING), whoever they are for, every
+    /// name in them but those of `pg_catalog` schema-qualified.
+    pub policies: Vec<String>,
     /// It has rewrite rules (other than a view's own SELECT rule).
     pub has_rules: bool,
     /// `pg_catalog` or `information_schema` or TOAST.

@@ -1,12 +1,13 @@
 //! The vocabulary that every other crate of Larder shares: positions in the origin's log, what the catalog says
-//! about relations and functions, the named reasons for which an answer is not cached, and the health of the
-//! change feed. Nothing here does I/O.
+//! about relations and functions, which settings answers depend on, the named reasons for which an answer is not
+//! cached, and the health of the change feed. Nothing here does I/O.
 
 mod bypass;
 pub mod catalog;
 mod health;
 mod level;
 mod lsn;
+pub mod settings;
 
 pub use bypass::Bypass;
 pub use catalog::{Catalog, CatalogCell};

@@ -1,44 +1,88 @@
 //! What a session is, as far as it can change a byte of an answer: part of every key.
 //!
-//! The facts are read back from the origin on the session's own connection (ADR 0006), as one row whose bytes are
-//! their identity: two sessions with the same row are the same for the cache. A fact dropped from [`PROBE`] leaks:
+//! The facts are read back from the origin on the session's own connection (ADR 0006, ADR 0008), as one row whose bytes
+//! are their identity: two sessions with the same row are the same for the cache. A fact dropped from the row leaks:
 //!
 //! | column | whose answer would be served to whom without it |
 //! |---|---|
 //! | `current_schemas(true)` | the same text means another schema's table; a temporary table shadows a permanent one |
-//! | `session_user`, `current_user` | rows and columns that a role may not see |
+//! | `session_user`, `current_user`, `role` | rows and columns that a role may not see |
 //! | `default_transaction_isolation` | a transaction that holds a snapshot is taken for READ COMMITTED |
 //! | `client_encoding` | bytes in another encoding |
 //! | `TimeZone`, `DateStyle`, `IntervalStyle` | times of another zone or format |
 //! | `extra_float_digits`, `bytea_output`, `xmlbinary`, `xmloption`, `lc_*` | another text form of the same value |
 //! | `standard_conforming_strings`, `backslash_quote`, `transform_null_equals`, `array_nulls` | another meaning of the same text |
-//! | `default_text_search_config`, `gin_fuzzy_search_limit` | another search |
-//! | `row_security`, `app.*` (later) | rows that a policy hides |
+//! | `default_text_search_config`, `gin_fuzzy_search_limit`, those of extensions | another search |
+//! | `row_security` | rows that a policy hides |
+//! | custom settings that policies, views or queries read (`app.tenant`) | another tenant's rows |
 //! | `default_transaction_*`, `quote_all_identifiers`, `timezone_abbreviations` | rarely anything; they cost nothing |
+//!
+//! Custom settings come last and apart: an answer that depends on none of them is shared by all their values.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use bytes::BytesMut;
+use larder_core::settings::KEYED;
 use larder_wire::backend::data_row;
+use larder_wire::encode;
 use parking_lot::Mutex;
 
-/// Reads the facts: one row of text columns. `current_setting(name, true)` is NULL where a version lacks a setting.
-pub(crate) const PROBE: &str = "/* larder: session facts */ SELECT pg_catalog.current_schemas(true)::pg_catalog.text, \
-     pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('client_encoding'), \
-     session_user, current_user, pg_catalog.current_setting('role'), \
-     array(select pg_catalog.current_setting(name, true) from (values \
-     ('TimeZone'),('DateStyle'),('IntervalStyle'),('extra_float_digits'),('bytea_output'),('xmlbinary'),('xmloption'),\
-     ('lc_messages'),('lc_monetary'),('lc_numeric'),('lc_time'),('standard_conforming_strings'),('backslash_quote'),\
-     ('escape_string_warning'),('transform_null_equals'),('array_nulls'),('default_text_search_config'),\
-     ('gin_fuzzy_search_limit'),('row_security'),('search_path'),('default_transaction_read_only'),\
-     ('default_transaction_deferrable'),('quote_all_identifiers'),('timezone_abbreviations'),\
-     ('restrict_nonsystem_relation_kind'),('lo_compat_privileges')) as settings(name))::pg_catalog.text";
+/// Name of the statement and the portal by which facts are read: neither those without a name nor the client's own
+/// are touched.
+const NAME: &str = "larder_facts";
+
+/// The query up to the column of custom settings. `current_setting(name, true)` is NULL where there is no such setting.
+static HEAD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "/* larder: session facts */ SELECT pg_catalog.current_schemas(true)::pg_catalog.text, \
+         pg_catalog.current_setting('default_transaction_isolation'), \
+         pg_catalog.current_setting('client_encoding'), session_user, current_user, {}, ",
+        values_of(KEYED)
+    )
+});
+
+/// Asks for the facts, with the values of these custom settings: one row of text columns.
+pub(crate) fn ask(out: &mut BytesMut, custom: &[String]) {
+    let values = if custom.is_empty() { "'{}'".to_owned() } else { values_of(custom) };
+    // An earlier one may have failed half way.
+    for kind in [b'S', b'P'] {
+        encode::close(out, kind, NAME.as_bytes());
+    }
+    encode::parse(out, NAME, &[&HEAD, values.as_str()].concat());
+    encode::bind(out, NAME, NAME);
+    encode::execute(out, NAME);
+    for kind in [b'P', b'S'] {
+        encode::close(out, kind, NAME.as_bytes());
+    }
+    encode::sync(out);
+}
+
+/// An expression for the values of settings whose names need no quoting.
+fn values_of(names: &[impl AsRef<str>]) -> String {
+    let rows: Vec<String> = names.iter().map(|name| format!("('{}')", name.as_ref())).collect();
+    format!(
+        "array(select pg_catalog.current_setting(name, true) from (values {}) as settings(name))::pg_catalog.text",
+        rows.join(",")
+    )
+}
 
 /// One set of facts.
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// Stands for the row in keys; never used twice in a process.
+    pub(crate) id: u64,
+    /// Everything but the values of custom settings.
+    pub(crate) common: Arc<Common>,
+    /// The custom settings whose values are among the facts, sorted.
+    names: Arc<[String]>,
+}
+
+/// What sessions have in common that differ in nothing but custom settings.
+#[derive(Debug)]
+pub(crate) struct Common {
+    /// Stands for it in the keys of answers that depend on no custom setting; from the same numbers as [`Facts::id`].
     pub(crate) id: u64,
     /// The effective search path, in order.
     pub(crate) path: Vec<String>,
@@ -52,15 +96,27 @@ pub(crate) struct Facts {
 
 /// Facts by their row. They outlive their sessions: an application that opens a connection for each request has no
 /// two sessions at once, and its answers must not become unreachable with each of them.
-static INTERNED: LazyLock<Mutex<HashMap<Vec<u8>, Arc<Facts>>>> = LazyLock::new(Mutex::default);
-/// Facts kept before those without a session leave (their keys are unreachable then): about 1 KiB each.
-const KEPT: usize = 4096;
+#[derive(Debug, Default)]
+struct Interned {
+    /// By database and row, without the custom settings: about 1 KiB each.
+    common: HashMap<Vec<u8>, Arc<Common>>,
+    /// By the id of the common part, names and values: about 200 bytes each.
+    facts: HashMap<Vec<u8>, Arc<Facts>>,
+}
+
+static INTERNED: LazyLock<Mutex<Interned>> = LazyLock::new(Mutex::default);
+/// Common parts and facts kept before those without a session leave (their keys are unreachable then). A tenant has
+/// facts of its own.
+const KEPT_COMMON: usize = 4096;
+const KEPT_FACTS: usize = 65_536;
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Nothing is known: no name resolves, so a judgement with these facts is the most cautious there is.
 static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| {
-    let (read_committed, has_temporary, utf8) = (false, false, false);
-    Arc::new(Facts { id: Facts::UNKNOWN_ID, path: Vec::new(), read_committed, has_temporary, utf8 })
+    let id = Facts::UNKNOWN_ID;
+    let (path, read_committed, has_temporary, utf8) = (Vec::new(), false, false, false);
+    let common = Arc::new(Common { id, path, read_committed, has_temporary, utf8 });
+    Arc::new(Facts { id, common, names: Arc::default() })
 });
 
 impl Facts {
@@ -76,22 +132,58 @@ impl Facts {
         self.id == Self::UNKNOWN_ID
     }
 
-    /// The facts that a probe's `DataRow` body carries, or `None` if it is not what was asked for.
-    pub(crate) fn intern(database: &str, row: &[u8]) -> Option<Arc<Self>> {
-        let identity = [database.as_bytes(), b"\0", row].concat();
-        let mut interned = INTERNED.lock();
-        if let Some(facts) = interned.get(&identity) {
-            return Some(Arc::clone(facts));
-        }
-        let facts = Arc::new(Self::read(row)?);
-        // Only at powers of two, so that the cost per probe is constant on average.
-        if interned.len() >= KEPT && interned.len().is_power_of_two() {
-            interned.retain(|_, facts| Arc::strong_count(facts) > 1);
-        }
-        interned.insert(identity, Arc::clone(&facts));
-        Some(facts)
+    /// Whether the values of these custom settings are among the facts.
+    pub(crate) fn have(&self, settings: &[String]) -> bool {
+        settings.iter().all(|name| self.names.binary_search(name).is_ok())
     }
 
+    /// The facts that the body of the `DataRow` carries that answers [`ask`], or `None` if it is not what was asked for.
+    pub(crate) fn intern(database: &str, custom: &Arc<[String]>, row: &[u8]) -> Option<Arc<Self>> {
+        let values = data_row(row).last().flatten()?;
+        // Without the length before them, too.
+        let without = row.get(..row.len().checked_sub(values.len() + 4)?)?;
+        let interned = &mut *INTERNED.lock();
+        let common = interned.common([database.as_bytes(), b"\0", without].concat(), row)?;
+        let mut identity = common.id.to_be_bytes().to_vec();
+        for part in custom.iter().map(String::as_bytes).chain([values]) {
+            identity.extend_from_slice(part);
+            identity.push(0);
+        }
+        if let Some(facts) = interned.facts.get(&identity) {
+            return Some(Arc::clone(facts));
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let facts = Arc::new(Self { id, common, names: Arc::clone(custom) });
+        // Only at powers of two, so that the cost per probe is constant on average.
+        if interned.facts.len() >= KEPT_FACTS && interned.facts.len().is_power_of_two() {
+            interned.sweep();
+        }
+        interned.facts.insert(identity, Arc::clone(&facts));
+        Some(facts)
+    }
+}
+
+impl Interned {
+    fn common(&mut self, identity: Vec<u8>, row: &[u8]) -> Option<Arc<Common>> {
+        if let Some(common) = self.common.get(&identity) {
+            return Some(Arc::clone(common));
+        }
+        let common = Arc::new(Common::read(row)?);
+        if self.common.len() >= KEPT_COMMON && self.common.len().is_power_of_two() {
+            self.sweep();
+        }
+        self.common.insert(identity, Arc::clone(&common));
+        Some(common)
+    }
+
+    /// What no session has leaves.
+    fn sweep(&mut self) {
+        self.facts.retain(|_, facts| Arc::strong_count(facts) > 1);
+        self.common.retain(|_, common| Arc::strong_count(common) > 1);
+    }
+}
+
+impl Common {
     fn read(row: &[u8]) -> Option<Self> {
         let mut columns = data_row(row);
         let mut text = || columns.next()?.and_then(|value| std::str::from_utf8(value).ok());
@@ -151,28 +243,44 @@ mod tests {
         body
     }
 
+    fn facts(database: &str, names: &[&str], values: &[&str]) -> Arc<Facts> {
+        let names: Arc<[String]> = names.iter().map(|name| (*name).to_owned()).collect();
+        Facts::intern(database, &names, &row(values)).unwrap()
+    }
+
     #[test]
     fn equal_rows_are_the_same_facts_and_any_difference_is_another() {
-        let one =
-            Facts::intern("app", &row(&["{pg_catalog,public}", "read committed", "UTF8", "ann"])).unwrap();
-        let same =
-            Facts::intern("app", &row(&["{pg_catalog,public}", "read committed", "UTF8", "ann"])).unwrap();
-        let role =
-            Facts::intern("app", &row(&["{pg_catalog,public}", "read committed", "UTF8", "bob"])).unwrap();
-        let database =
-            Facts::intern("b", &row(&["{pg_catalog,public}", "read committed", "UTF8", "ann"])).unwrap();
-        assert_eq!(one.id, same.id);
-        assert_ne!(one.id, role.id);
-        assert_ne!(one.id, database.id);
+        let ann = ["{pg_catalog,public}", "read committed", "UTF8", "ann", "{}"];
+        let bob = ["{pg_catalog,public}", "read committed", "UTF8", "bob", "{}"];
+        let one = facts("app", &[], &ann);
+        assert_eq!(one.id, facts("app", &[], &ann).id);
+        for other in [facts("app", &[], &bob), facts("b", &[], &ann)] {
+            assert_ne!(one.id, other.id);
+            assert_ne!(one.common.id, other.common.id);
+        }
+    }
+
+    #[test]
+    fn custom_settings_part_the_facts_but_not_what_is_common() {
+        let with = |name, value| facts("app", &[name], &["{public}", "read committed", "UTF8", "ann", value]);
+        let one = with("app.tenant", "{1}");
+        let others = [with("app.tenant", "{2}"), with("app.tenant", "{NULL}"), with("app.user", "{1}")];
+        for other in others {
+            assert_ne!(one.id, other.id);
+            assert_eq!(one.common.id, other.common.id);
+        }
+        assert_eq!(one.id, with("app.tenant", "{1}").id);
+        assert_ne!(one.id, one.common.id);
+        assert!(one.have(&["app.tenant".to_owned()]) && one.have(&[]));
+        assert!(!one.have(&["app.user".to_owned()]));
     }
 
     #[test]
     fn reads_path_isolation_and_temporary_schema() {
-        let facts =
-            Facts::intern("x", &row(&["{pg_temp_3,pg_catalog,\"My \\\"S\"}", "serializable", "LATIN1"]))
-                .unwrap();
-        assert_eq!(facts.path, ["pg_temp_3", "pg_catalog", "My \"S"]);
-        assert!(facts.has_temporary && !facts.read_committed && !facts.utf8);
-        assert!(Facts::intern("x", &row(&["oops", "a", "b"])).is_none());
+        let read = facts("x", &[], &["{pg_temp_3,pg_catalog,\"My \\\"S\"}", "serializable", "LATIN1", "{}"]);
+        let common = &read.common;
+        assert_eq!(common.path, ["pg_temp_3", "pg_catalog", "My \"S"]);
+        assert!(common.has_temporary && !common.read_committed && !common.utf8);
+        assert!(Facts::intern("x", &Arc::default(), &row(&["oops", "a", "b"])).is_none());
     }
 }

@@ -3,14 +3,12 @@
 //! | part | what would leak without it |
 //! |---|---|
 //! | protocol | a client of the extended protocol would get a RowDescription it did not ask for |
-//! | facts id (see [`crate::facts`]) | another role's, database's or setting's answer |
+//! | id of the session's facts (see [`crate::facts`]) | another role's, database's or setting's answer |
 //! | statement text without comments | another statement's answer |
 //! | declared parameter types | `$1` as text and as integer mean different things |
 //! | parameter formats and values, result formats (`Bind` after its names) | another parameter's answer, or binary for text |
 //!
 //! The epoch is not in the key: it is part of the entry, so that an entry of an old epoch makes room when looked up.
-
-use crate::facts::Facts;
 
 /// Longest `Bind` that takes part, in bytes: beyond it the answer is hardly asked for again.
 pub(crate) const MAX_BIND: usize = 8 * 1024;
@@ -22,14 +20,14 @@ pub(crate) enum Protocol {
     Extended,
 }
 
-/// The part of a key that belongs to the statement.
-pub(crate) fn prefix(protocol: Protocol, facts: &Facts, text: &str, types: &[u8]) -> Box<[u8]> {
+/// The part of a key that belongs to the session (by the id of its facts) and the statement.
+pub(crate) fn prefix(protocol: Protocol, facts: u64, text: &str, types: &[u8]) -> Box<[u8]> {
     let kind = match protocol {
         Protocol::Simple => b's',
         Protocol::Extended => b'x',
     };
     let length = (text.len() as u64).to_be_bytes();
-    [&[kind], &facts.id.to_be_bytes()[..], &length, text.as_bytes(), types].concat().into()
+    [&[kind], &facts.to_be_bytes()[..], &length, text.as_bytes(), types].concat().into()
 }
 
 /// The key of one execution in the extended protocol: `bind` is the Bind message after its two names.

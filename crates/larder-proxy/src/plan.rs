@@ -12,7 +12,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use larder_cache::TagSet;
 use larder_core::{Bypass, Catalog, relation_tag};
-use larder_sql::{Effect, Footprint, Judgement, Kind, Parsed};
+use larder_sql::{Effect, Footprint, Judgement, Kind, Parsed, Settings};
 
 use crate::Shared;
 use crate::facts::Facts;
@@ -51,7 +51,9 @@ pub(crate) struct Read {
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedEffect {
     pub(crate) writes: Writes,
-    pub(crate) settings: bool,
+    pub(crate) settings: Settings,
+    pub(crate) reverts: bool,
+    pub(crate) isolation: bool,
     pub(crate) catalog: bool,
     pub(crate) lock: bool,
     /// The epoch in which all this holds.
@@ -68,7 +70,15 @@ pub(crate) enum Writes {
 
 impl PlannedEffect {
     pub(crate) fn unknown() -> Self {
-        Self { writes: Writes::Everything, settings: true, catalog: true, lock: true, epoch: 0 }
+        Self {
+            writes: Writes::Everything,
+            settings: Settings::Anything,
+            reverts: true,
+            isolation: true,
+            catalog: true,
+            lock: true,
+            epoch: 0,
+        }
     }
 
     fn of(effect: &Effect, epoch: u64, shared: &Shared) -> Self {
@@ -80,7 +90,9 @@ impl PlannedEffect {
         // A session that made a temporary object learns of it by reading its facts again.
         Self {
             writes,
-            settings: effect.settings || effect.temporary,
+            settings: if effect.temporary { Settings::Anything } else { effect.settings },
+            reverts: effect.reverts,
+            isolation: effect.isolation,
             catalog: effect.catalog,
             lock: effect.lock,
             epoch,
@@ -111,20 +123,23 @@ impl Plan {
         epoch: u64,
         shared: &Shared,
     ) -> Self {
-        let Judgement { kind, verdict, effect } = Parsed::parse(text).judge(catalog, &facts.path);
+        let Judgement { kind, verdict, effect } = Parsed::parse(text).judge(catalog, &facts.common.path);
         let read = match verdict {
             _ if facts.is_unknown() => Err(verdict.err().unwrap_or(Bypass::SettingsUnknown)),
-            _ if facts.has_temporary => Err(verdict.err().unwrap_or(Bypass::TemporaryTable)),
+            _ if facts.common.has_temporary => Err(verdict.err().unwrap_or(Bypass::TemporaryTable)),
             Err(why) => Err(why),
             Ok(_) if let Some(why) = refused_type(catalog, types) => Err(why),
+            // Of a newer catalog than the facts, or one too many.
+            Ok(plan) if !facts.have(&plan.settings) => Err(Bypass::StableFunction),
             Ok(plan) => {
+                let id = if plan.settings.is_empty() { facts.common.id } else { facts.id };
                 let stripped = larder_sql::strip_comments(text);
                 let stripped = stripped.trim();
                 Ok(Read {
                     tags: tags(&plan.relations, shared),
                     ttl: plan.ttl,
-                    simple_key: key::prefix(key::Protocol::Simple, facts, stripped, types),
-                    extended_key: key::prefix(key::Protocol::Extended, facts, stripped, types),
+                    simple_key: key::prefix(key::Protocol::Simple, id, stripped, types),
+                    extended_key: key::prefix(key::Protocol::Extended, id, stripped, types),
                 })
             }
         };
@@ -195,7 +210,9 @@ fn make(text: &[u8], types: &[u8], facts: &Facts, epoch: u64, shared: &Shared) -
     };
     // In another encoding the same bytes can be other letters than in the catalog; ASCII is the same in all.
     match std::str::from_utf8(text) {
-        Ok(text) if facts.utf8 || text.is_ascii() => Plan::judge(text, types, facts, &catalog, epoch, shared),
+        Ok(text) if facts.common.utf8 || text.is_ascii() => {
+            Plan::judge(text, types, facts, &catalog, epoch, shared)
+        }
         _ => Plan::opaque(Kind::Other, Bypass::UnsupportedSyntax),
     }
 }

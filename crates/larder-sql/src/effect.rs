@@ -1,17 +1,27 @@
 //! How effects add up.
 
-use crate::{Effect, Footprint};
+use crate::{Effect, Footprint, Settings};
 
 impl Effect {
     /// Nothing is known: anything may be different.
     pub fn unknown() -> Self {
-        Self { writes: Footprint::Everything, settings: true, catalog: true, temporary: true, lock: true }
+        Self {
+            writes: Footprint::Everything,
+            settings: Settings::Anything,
+            reverts: true,
+            isolation: true,
+            catalog: true,
+            temporary: true,
+            lock: true,
+        }
     }
 
     /// The effect of both, in either order.
     pub fn add(&mut self, other: Self) {
         self.writes.add(other.writes);
-        self.settings |= other.settings;
+        self.settings = self.settings.max(other.settings);
+        self.reverts |= other.reverts;
+        self.isolation |= other.isolation;
         self.catalog |= other.catalog;
         self.temporary |= other.temporary;
         self.lock |= other.lock;
@@ -34,6 +44,32 @@ impl Footprint {
                 theirs.dedup();
                 *mine = Self::Relations(theirs);
             }
+        }
+    }
+}
+
+/// Settings that no answer and no meaning of a text depends on, in lower case. SET of them is common in every
+/// transaction.
+const HARMLESS: [&str; 10] = [
+    "application_name",
+    "client_connection_check_interval",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_timeout",
+    "work_mem",
+];
+
+impl Settings {
+    /// What SET of the setting of this name (in lower case) changes.
+    pub(crate) fn changed_by(name: &str) -> Self {
+        match name {
+            _ if HARMLESS.contains(&name) => Self::Nothing,
+            _ if name.contains('.') => Self::Custom,
+            _ => Self::Anything,
         }
     }
 }

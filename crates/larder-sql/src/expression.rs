@@ -14,6 +14,9 @@ use crate::scope;
 /// Columns that every table has and whose values the feed does not follow. (`tableoid` is constant for a row.)
 const SYSTEM_COLUMNS: [&str; 5] = ["xmin", "xmax", "cmin", "cmax", "ctid"];
 
+/// Functions whose first argument is the name of a setting.
+const NAMES_SETTING: [&str; 2] = ["current_setting", "set_config"];
+
 /// `server_version_num` from which the grammar knows MERGE_ACTION(), JSON_SCALAR() and JSON_SERIALIZE() and JSON().
 const VERSION_17: u32 = 170_000;
 
@@ -216,7 +219,10 @@ impl Collector {
         let wanted = args == 1 || &*name.name == "timezone";
         let last = call.args().iter().next_back().filter(|_| wanted);
         let subject = last.map(|argument| self.source(argument));
-        self.query.calls.insert(Call { name, args, subject });
+        let names_setting = NAMES_SETTING.contains(&&*name.name);
+        let first = call.args().first().filter(|_| names_setting);
+        let setting = first.and_then(literal_text).map(|setting| setting.to_ascii_lowercase().into());
+        self.query.calls.insert(Call { name, args, subject, setting });
     }
 
     /// A window definition, named or in OVER.
@@ -253,6 +259,24 @@ impl Collector {
             }
             None => self.query.give_up(),
         }
+    }
+}
+
+/// A string constant, bare or as PostgreSQL prints one in a definition: `'…'::text`.
+fn literal_text(node: Node<'_>) -> Option<&str> {
+    match node {
+        Node::A_Const(constant) => match constant.val()? {
+            ConstValue::String(text) => Some(text),
+            _ => None,
+        },
+        Node::TypeCast(cast) => {
+            let target = cast.type_name()?;
+            let plain = target.typmods().is_empty() && target.array_bounds().is_empty();
+            let name = type_name(target).filter(|_| plain)?;
+            let text = &*name.name == "text" && name.schema().is_none_or(|schema| schema == "pg_catalog");
+            literal_text(cast.arg()).filter(|_| text)
+        }
+        _ => None,
     }
 }
 

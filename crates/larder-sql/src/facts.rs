@@ -79,6 +79,8 @@ pub(crate) struct Call {
     /// The last argument, where stage two needs to know what it is: a one-argument call can be a conversion in
     /// function notation, and `AT TIME ZONE` reads the clock for some types.
     pub(crate) subject: Option<SourceId>,
+    /// The setting that `current_setting()` or `set_config()` names literally, in lower case.
+    pub(crate) setting: Option<Box<str>>,
 }
 
 /// An explicit conversion.

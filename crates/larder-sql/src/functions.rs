@@ -47,6 +47,8 @@ pub const STABLE_ALLOWED: &[(&str, Args)] = &[
     ("current_schema", 0..=0),
     ("current_user", 0..=0),
     ("session_user", 0..=0),
+    // Roles and memberships begin a new epoch when they change.
+    ("pg_has_role", 2..=3),
     // Constant for one life of the origin.
     ("version", 0..=0),
     // Date arithmetic in the session's TimeZone. The conversions among them (date, time, timestamp, timestamptz)

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use larder_core::Bypass;
 use larder_core::catalog::{Catalog, FunctionGroup, Persistence, Relation, RelationKind, Volatility};
+use larder_core::{Bypass, settings};
 
 use crate::facts::{Call, Cast, Field, Query};
 use crate::functions::{
@@ -16,9 +16,9 @@ use crate::functions::{
 };
 use crate::names::Name;
 use crate::types::{TypeUse, Types, Value};
-use crate::{Effect, Footprint, Kind, parse};
+use crate::{Effect, Footprint, Kind, Settings, parse};
 
-/// How many views may stand on each other.
+/// How many views and policies may stand on each other.
 const MAX_VIEW_DEPTH: usize = 16;
 
 /// The state of one judgement, views included.
@@ -26,8 +26,10 @@ pub(crate) struct Judge<'a> {
     catalog: &'a Catalog,
     /// Relations that the answer depends on.
     pub(crate) relations: BTreeSet<u32>,
-    /// Views seen, so that each is expanded once.
-    views: HashSet<u32>,
+    /// Custom settings that the answer depends on.
+    pub(crate) settings: BTreeSet<String>,
+    /// Views, and relations with policies, that were seen: each is expanded once.
+    expanded: HashSet<u32>,
     /// The first reason against caching.
     pub(crate) refusal: Option<Bypass>,
     /// What it may change.
@@ -46,7 +48,8 @@ impl<'a> Judge<'a> {
         Self {
             catalog,
             relations: BTreeSet::new(),
-            views: HashSet::new(),
+            settings: BTreeSet::new(),
+            expanded: HashSet::new(),
             refusal: None,
             effect: Effect::default(),
         }
@@ -100,10 +103,10 @@ impl<'a> Judge<'a> {
         match found.filter(|_| name.is_in(&self.catalog.database)) {
             Some(relation) if relation.kind == RelationKind::View => self.view(&relation, depth),
             Some(relation) => {
-                self.base(&relation);
+                self.base(&relation, depth);
                 for descendant in &relation.descendants {
                     match self.catalog.relations.get(descendant).cloned() {
-                        Some(descendant) => self.base(&descendant),
+                        Some(descendant) => self.base(&descendant, depth),
                         None => self.refuse(Bypass::UnknownRelation),
                     }
                 }
@@ -113,15 +116,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn base(&mut self, relation: &Arc<Relation>) {
+    fn base(&mut self, relation: &Arc<Relation>, depth: usize) {
         if let Some(reason) = refused_relation(relation) {
             self.refuse(reason);
         }
-        if relation.row_security && relation.writes_elsewhere {
-            // Among the expressions that can run user code are those of its policies.
-            self.danger(Bypass::RowSecurity);
-        } else if relation.row_security {
-            self.refuse(Bypass::RowSecurity);
+        if relation.row_security && self.expanded.insert(relation.oid) {
+            self.policies(relation, depth);
         }
         let types = Types { catalog: self.catalog, path: &[] };
         let clock = TypeUse::Refused { reason: Bypass::Clock, runs_code: false };
@@ -132,6 +132,23 @@ impl<'a> Judge<'a> {
         self.relations.insert(relation.oid);
     }
 
+    /// Which policies apply depends on the role, its attributes and memberships, and `row_security`: in the key, or of
+    /// the epoch. So the answer depends on what any of them reads.
+    fn policies(&mut self, relation: &Relation, depth: usize) {
+        let before = self.refusal;
+        for policy in &relation.policies {
+            let (schema, name) = (quoted(&relation.schema), quoted(&relation.name));
+            self.definition(
+                &format!("SELECT FROM {schema}.{name} WHERE {policy}"),
+                depth,
+                Bypass::RowSecurity,
+            );
+        }
+        if self.refusal != before {
+            self.refusal = Some(Bypass::RowSecurity);
+        }
+    }
+
     fn view(&mut self, view: &Relation, depth: usize) {
         if view.is_system {
             self.refuse(Bypass::SystemCatalog);
@@ -140,18 +157,26 @@ impl<'a> Judge<'a> {
         if view.has_rules {
             self.refuse(Bypass::Rule);
         }
-        if !self.views.insert(view.oid) {
+        if !self.expanded.insert(view.oid) {
             return;
         }
-        let parsed = view.view_query.as_deref().map(|text| parse::parse(text).0);
-        let query = parsed.as_deref().and_then(|statements| match statements {
+        match &view.view_query {
+            Some(text) => self.definition(text, depth, Bypass::OpaqueView),
+            None => self.danger(Bypass::OpaqueView),
+        }
+    }
+
+    /// A query that the catalog holds; `opaque` is the reason if it is not understood.
+    fn definition(&mut self, text: &str, depth: usize, opaque: Bypass) {
+        let (statements, _) = parse::parse(text);
+        let query = match statements.as_slice() {
             [statement] if statement.kind == Kind::Select => statement.query.as_deref(),
             _ => None,
-        });
+        };
         match (query, depth.checked_sub(1)) {
-            // A stored view names everything but pg_catalog in full.
+            // It names everything but pg_catalog in full.
             (Some(query), Some(depth)) => self.query_within(query, &["pg_catalog".to_owned()], depth),
-            _ => self.danger(Bypass::OpaqueView),
+            _ => self.danger(opaque),
         }
     }
 
@@ -169,7 +194,7 @@ impl<'a> Judge<'a> {
             self.danger(Bypass::UnknownFunction);
         }
         for group in groups {
-            self.group(group, &name.name, call.args);
+            self.group(group, call);
         }
         let timestamp =
             !SUBJECT_IS_TIMESTAMP.contains(&&*name.name) || value.is_some_and(|value| value.timestamp);
@@ -178,7 +203,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn group(&mut self, group: &FunctionGroup, name: &str, args: usize) {
+    fn group(&mut self, group: &FunctionGroup, call: &Call) {
+        let name = &*call.name.name;
         match group.volatility {
             Volatility::Immutable if group.extension_c => {}
             Volatility::Stable if group.extension_c => self.refuse(Bypass::StableFunction),
@@ -190,18 +216,31 @@ impl<'a> Judge<'a> {
             Volatility::Immutable if !IMMUTABLE_REFUSED.contains(&name) => {}
             Volatility::Immutable => self.refuse(Bypass::StableFunction),
             Volatility::Stable if STABLE_HARMFUL.contains(&name) => self.danger(Bypass::StableFunction),
-            Volatility::Stable if stable_allowed(name, args) => {}
+            Volatility::Stable if stable_allowed(name, call.args) => {}
+            Volatility::Stable if name == "current_setting" => self.setting(call.setting.as_deref()),
             Volatility::Stable => self.refuse(Bypass::StableFunction),
-            Volatility::Volatile => self.volatile(name),
+            Volatility::Volatile => self.volatile(name, call),
         }
     }
 
-    fn volatile(&mut self, name: &str) {
+    /// `current_setting()`: handled where the text names the setting and its value is part of the key.
+    fn setting(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) if settings::KEYED.contains(&name) => {}
+            Some(name) if self.catalog.settings.iter().any(|known| known == name) => {
+                self.settings.insert(name.to_owned());
+            }
+            _ => self.refuse(Bypass::StableFunction),
+        }
+    }
+
+    fn volatile(&mut self, name: &str, call: &Call) {
         self.refuse(Bypass::VolatileFunction);
         if VOLATILE_LOCKING.contains(&name) {
             self.effect.lock = true;
         } else if VOLATILE_SETTING.contains(&name) {
-            self.effect.settings = true;
+            let changes = call.setting.as_deref().map_or(Settings::Anything, Settings::changed_by);
+            self.effect.settings = self.effect.settings.max(changes);
         } else if !VOLATILE_HARMLESS.contains(&name) {
             self.danger(Bypass::VolatileFunction);
         }
@@ -253,7 +292,7 @@ impl<'a> Judge<'a> {
         let Some(written) = found.and_then(|relation| plain_target(self.catalog, relation)) else {
             // Triggers, rules and views run functions, which can do anything a session can.
             self.effect.writes = Footprint::Everything;
-            self.effect.settings = true;
+            self.effect.settings = Settings::Anything;
             self.effect.temporary = true;
             return;
         };
@@ -267,9 +306,9 @@ fn refused_relation(relation: &Relation) -> Option<Bypass> {
         return Some(Bypass::SystemCatalog);
     }
     match relation.kind {
-        RelationKind::Table | RelationKind::PartitionedTable => {}
+        // A refresh of a materialised view is seen: as a change in the catalog, or as changes of its rows.
+        RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
         RelationKind::View => return Some(Bypass::OpaqueView),
-        RelationKind::MaterializedView => return Some(Bypass::MaterializedView),
         RelationKind::ForeignTable => return Some(Bypass::ForeignTable),
         RelationKind::Sequence => return Some(Bypass::Sequence),
         RelationKind::Other => return Some(Bypass::UnsupportedSyntax),
@@ -280,6 +319,10 @@ fn refused_relation(relation: &Relation) -> Option<Bypass> {
         Persistence::Temporary => return Some(Bypass::TemporaryTable),
     }
     relation.has_rules.then_some(Bypass::Rule)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Everything that a write to the relation can touch, or `None` if that is not known.

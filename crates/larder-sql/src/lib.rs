@@ -100,6 +100,9 @@ pub struct Begin {
 pub struct ReadPlan {
     /// OIDs of every relation that the answer depends on, views expanded, sorted, without duplicates.
     pub relations: Vec<u32>,
+    /// Names of the custom settings (`app.tenant`) whose values it depends on, in lower case, sorted: read by the
+    /// query, by views in it, or by the policies of its relations.
+    pub settings: Vec<String>,
     /// `/* larder: ttl=30s */`.
     pub ttl: Option<Duration>,
 }
@@ -109,14 +112,30 @@ pub struct ReadPlan {
 pub struct Effect {
     /// Rows it may write.
     pub writes: Footprint,
-    /// It may change a setting of the session (SET, functions that could call set_config, ...).
-    pub settings: bool,
+    /// Settings of the session that it may change (SET, functions that could call set_config, ...).
+    pub settings: Settings,
+    /// It may take back what the transaction has changed of the settings: its end, ROLLBACK TO a savepoint.
+    pub reverts: bool,
+    /// It may change the isolation of the transaction, or begin another one.
+    pub isolation: bool,
     /// It may change the catalog (DDL, GRANT, ...).
     pub catalog: bool,
     /// It may make temporary objects.
     pub temporary: bool,
     /// It may have waited for a lock: what the session learnt from being granted it counts as news.
     pub lock: bool,
+}
+
+/// Which settings a statement may change, the fewest first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Settings {
+    /// None that an answer could depend on.
+    #[default]
+    Nothing,
+    /// Only settings with a name of two parts (`app.tenant`): names still mean what they meant.
+    Custom,
+    /// Any.
+    Anything,
 }
 
 /// Which rows a statement may write.
@@ -154,7 +173,7 @@ impl Parsed {
         if self.hints.bypass {
             verdict = Err(Bypass::Hint);
         }
-        let verdict = verdict.map(|relations| ReadPlan { relations, ttl: self.hints.ttl });
+        let verdict = verdict.map(|plan| ReadPlan { ttl: self.hints.ttl, ..plan });
         Judgement { kind: self.kind(), verdict, effect }
     }
 
@@ -182,7 +201,7 @@ fn judge_statement(
     statement: &Statement,
     catalog: &Catalog,
     path: &[String],
-) -> (Result<Vec<u32>, Bypass>, Effect) {
+) -> (Result<ReadPlan, Bypass>, Effect) {
     let mut effect = statement.effect.clone();
     if statement.creates {
         effect.temporary |= path.first().is_some_and(|schema| schema.starts_with("pg_temp"));
@@ -200,6 +219,10 @@ fn judge_statement(
     effect.add(changes);
     match statement.refusal.or(judge.refusal) {
         Some(reason) => (Err(reason), effect),
-        None => (Ok(judge.relations.into_iter().collect()), effect),
+        None => {
+            let relations = judge.relations.into_iter().collect();
+            let settings = judge.settings.into_iter().collect();
+            (Ok(ReadPlan { relations, settings, ttl: None }), effect)
+        }
     }
 }

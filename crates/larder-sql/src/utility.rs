@@ -11,7 +11,7 @@ use crate::collect::{Collector, collect};
 use crate::facts::{Query, Statement};
 use crate::names::Name;
 use crate::parse::unknown;
-use crate::{Begin, Effect, Footprint, Kind};
+use crate::{Begin, Effect, Footprint, Kind, Settings};
 
 /// Describes one statement; `sql` is the whole text.
 pub(crate) fn describe(node: Node<'_>, sql: &str) -> Statement {
@@ -38,7 +38,10 @@ pub(crate) fn describe(node: Node<'_>, sql: &str) -> Statement {
         Node::PrepareStmt(_) | Node::DeallocateStmt(_) => kind(Kind::PreparedStatements, Effect::default()),
         Node::ExecuteStmt(_) => kind(Kind::PreparedStatements, Effect::unknown()),
         Node::DiscardStmt(discard) => {
-            let settings = matches!(discard.target, DiscardMode::DISCARD_ALL | DiscardMode::DISCARD_TEMP);
+            let settings = match discard.target {
+                DiscardMode::DISCARD_ALL | DiscardMode::DISCARD_TEMP => Settings::Anything,
+                _ => Settings::Nothing,
+            };
             kind(Kind::PreparedStatements, Effect { settings, ..Effect::default() })
         }
         Node::NotifyStmt(_) | Node::ListenStmt(_) | Node::UnlistenStmt(_) => other(Effect::default(), None),
@@ -92,8 +95,7 @@ fn definition(sql: &str) -> Statement {
     // Whatever makes a temporary object says so in one of these ways; an escaped identifier may hide it.
     let text = sql.to_ascii_lowercase();
     let temporary = text.contains("temp") || text.contains("u&\"");
-    let effect =
-        Effect { writes: Footprint::Everything, settings: true, catalog: true, temporary, lock: true };
+    let effect = Effect { temporary, reverts: false, isolation: false, ..Effect::unknown() };
     Statement { creates: true, ..other(effect, None) }
 }
 
@@ -125,14 +127,17 @@ fn describe_truncate(truncate: &nodes::TruncateStmt) -> Statement {
             _ => query.give_up(),
         }
     }
-    let writes = if truncate.behavior == DropBehavior::DROP_CASCADE {
-        Footprint::Everything
-    } else {
-        Footprint::Nothing
-    };
     // CASCADE reaches tables whose triggers can do anything.
-    let settings = writes == Footprint::Everything;
-    other(Effect { writes, settings, temporary: settings, ..Effect::default() }, Some(query))
+    let effect = match truncate.behavior {
+        DropBehavior::DROP_CASCADE => Effect {
+            writes: Footprint::Everything,
+            settings: Settings::Anything,
+            temporary: true,
+            ..Effect::default()
+        },
+        _ => Effect::default(),
+    };
+    other(effect, Some(query))
 }
 
 fn describe_explain(explain: &nodes::ExplainStmt) -> Statement {
@@ -149,20 +154,19 @@ fn describe_explain(explain: &nodes::ExplainStmt) -> Statement {
 }
 
 fn describe_transaction(transaction: &nodes::TransactionStmt) -> Statement {
-    let settings = || Effect { settings: true, ..Effect::default() };
+    let reverts = || Effect { reverts: true, ..Effect::default() };
     match transaction.kind {
         Transaction::TRANS_STMT_BEGIN => begin(transaction, "BEGIN"),
         Transaction::TRANS_STMT_START => begin(transaction, "START TRANSACTION"),
-        Transaction::TRANS_STMT_COMMIT if !transaction.chain => kind(Kind::Commit, Effect::default()),
-        Transaction::TRANS_STMT_ROLLBACK if !transaction.chain => kind(Kind::Rollback, Effect::default()),
+        Transaction::TRANS_STMT_COMMIT if !transaction.chain => kind(Kind::Commit, reverts()),
+        Transaction::TRANS_STMT_ROLLBACK if !transaction.chain => kind(Kind::Rollback, reverts()),
         Transaction::TRANS_STMT_SAVEPOINT | Transaction::TRANS_STMT_RELEASE => {
             kind(Kind::TransactionControl, Effect::default())
         }
-        // Settings of the transaction, or since the savepoint, are taken back.
         Transaction::TRANS_STMT_COMMIT
         | Transaction::TRANS_STMT_ROLLBACK
         | Transaction::TRANS_STMT_ROLLBACK_TO
-        | Transaction::TRANS_STMT_PREPARE => kind(Kind::TransactionControl, settings()),
+        | Transaction::TRANS_STMT_PREPARE => kind(Kind::TransactionControl, reverts()),
         Transaction::TRANS_STMT_ROLLBACK_PREPARED => kind(Kind::TransactionControl, Effect::default()),
         Transaction::TRANS_STMT_COMMIT_PREPARED => {
             let effect = Effect { writes: Footprint::Everything, catalog: true, ..Effect::default() };
@@ -189,12 +193,15 @@ fn begin(transaction: &nodes::TransactionStmt, tag: &'static str) -> Statement {
     }
     begin.deferrable &= !other_isolation;
     begin.names_read_committed &= !other_isolation;
-    kind(Kind::Begin(begin), Effect::default())
+    kind(Kind::Begin(begin), Effect { isolation: true, ..Effect::default() })
 }
 
 fn describe_set(set: &nodes::VariableSetStmt) -> Statement {
-    let effect = Effect { settings: true, ..Effect::default() };
     let name = set.name().unwrap_or_default();
+    // Without a name it is RESET ALL.
+    let folded = name.to_ascii_lowercase();
+    let settings = Settings::changed_by(&folded);
+    let effect = Effect { settings, ..Effect::default() };
     if name == "larder.mode" && !set.is_local {
         let mode = match set.kind {
             VariableSetKind::VAR_SET_VALUE => set.args().first().and_then(string_constant),
@@ -208,8 +215,11 @@ fn describe_set(set: &nodes::VariableSetStmt) -> Statement {
         }
     }
     let transaction = matches!(name, "TRANSACTION" | "SESSION CHARACTERISTICS" | "TRANSACTION SNAPSHOT")
-        || name.starts_with("transaction_");
-    kind(if transaction { Kind::TransactionControl } else { Kind::Other }, effect)
+        || (folded.starts_with("transaction_") && settings != Settings::Nothing);
+    if transaction {
+        return kind(Kind::TransactionControl, Effect { isolation: true, ..effect });
+    }
+    kind(Kind::Other, effect)
 }
 
 fn string_constant(node: Node<'_>) -> Option<&str> {

@@ -50,6 +50,34 @@ pub fn query(out: &mut BytesMut, sql: &str) {
     frame(out, b'Q', |out| cstr(out, sql.as_bytes()));
 }
 
+/// `Parse` of a text without declared parameter types.
+pub fn parse(out: &mut BytesMut, name: &str, sql: &str) {
+    frame(out, b'P', |out| {
+        cstr(out, name.as_bytes());
+        cstr(out, sql.as_bytes());
+        out.put_i16(0);
+    });
+}
+
+/// `Bind` of a statement without parameters, results as text.
+pub fn bind(out: &mut BytesMut, portal: &str, statement: &str) {
+    frame(out, b'B', |out| {
+        cstr(out, portal.as_bytes());
+        cstr(out, statement.as_bytes());
+        out.put_i16(0); // parameter formats
+        out.put_i16(0); // parameters
+        out.put_i16(0); // result formats
+    });
+}
+
+/// `Execute` of a whole portal.
+pub fn execute(out: &mut BytesMut, portal: &str) {
+    frame(out, b'E', |out| {
+        cstr(out, portal.as_bytes());
+        out.put_i32(0); // no limit
+    });
+}
+
 /// `Sync`.
 pub fn sync(out: &mut BytesMut) {
     out.extend_from_slice(b"S\0\0\0\x04");
@@ -139,5 +167,10 @@ mod tests {
         out.clear();
         query(&mut out, "BEGIN");
         assert_eq!(&out[..], b"Q\0\0\0\x0aBEGIN\0");
+        out.clear();
+        parse(&mut out, "a", "b");
+        bind(&mut out, "a", "b");
+        execute(&mut out, "a");
+        assert_eq!(&out[..], b"P\0\0\0\x0aa\0b\0\0\0B\0\0\0\x0ea\0b\0\0\0\0\0\0\0E\0\0\0\x0aa\0\0\0\0\0");
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use larder_core::Catalog;
 use larder_core::catalog::{
     Column, FunctionGroup, Persistence, Relation, RelationKind, Type, TypeClass, Volatility,
 };
+use larder_core::{Catalog, settings};
 use tokio_postgres::{Client, Error, Row};
 
 use crate::fold::Index;
@@ -26,6 +26,7 @@ pub(crate) async fn read(client: &Client, version: u64) -> Result<(Catalog, Inde
     let edges = edges.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let family = Family::new(edges.collect::<Result<_, Error>>()?);
     let index = relations(&mut catalog, &client.query(include_str!("relations.sql"), &[]).await?, &family)?;
+    catalog.settings = settings_read(&catalog);
     for row in client.query(include_str!("functions.sql"), &[]).await? {
         let (name, group) = function(&row)?;
         catalog.functions.entry(name).or_default().push(group);
@@ -62,6 +63,15 @@ fn relations(catalog: &mut Catalog, rows: &[Row], family: &Family) -> Result<Ind
     Ok(index)
 }
 
+/// The custom settings that policies and views read. Should there be too many, the rest is not: who reads those is not
+/// cached.
+fn settings_read(catalog: &Catalog) -> Arc<[String]> {
+    let relations = catalog.relations.values();
+    let definitions = relations.flat_map(|relation| relation.policies.iter().chain(&relation.view_query));
+    let names: BTreeSet<String> = definitions.flat_map(|text| settings::custom_in(text)).collect();
+    names.into_iter().take(settings::MAX_CUSTOM).collect()
+}
+
 fn relation(row: &Row, family: &Family) -> Result<Relation, Error> {
     let oid = row.try_get(0)?;
     let names = row.try_get::<_, Option<Vec<String>>>(12)?.unwrap_or_default();
@@ -86,6 +96,7 @@ fn relation(row: &Row, family: &Family) -> Result<Relation, Error> {
             _ => Persistence::Temporary,
         },
         row_security: row.try_get(7)?,
+        policies: row.try_get::<_, Option<_>>(14)?.unwrap_or_default(),
         has_rules: row.try_get(8)?,
         is_system: row.try_get(9)?,
         writes_elsewhere: row.try_get(10)?,

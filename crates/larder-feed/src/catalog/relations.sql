@@ -63,15 +63,18 @@ with extension_member as materialized (
 )
 select c.oid, n.nspname::text, c.relname::text,
        convert_to(n.nspname::text, getdatabaseencoding()::text), convert_to(c.relname::text, getdatabaseencoding()::text),
-       c.relkind, c.relpersistence, c.relrowsecurity or c.relforcerowsecurity,
+       c.relkind, c.relpersistence, c.relrowsecurity,
        exists (select from pg_catalog.pg_rewrite r
                 where r.ev_class = c.oid and not (r.ev_type = '1' and r.rulename = '_RETURN' and c.relkind in ('v', 'm'))),
        n.nspname in ('pg_catalog', 'information_schema', 'pg_toast'),
        c.relkind not in ('r', 'p') or c.oid in (select relid from effects),
        case when c.relkind in ('v', 'm') and n.nspname not in ('pg_catalog', 'information_schema')
             then pg_get_viewdef(c.oid) end,
-       a.names, a.types
+       a.names, a.types, p.policies
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join (select attrelid, array_agg(attname::text order by attnum) as names, array_agg(atttypid order by attnum) as types
                from pg_catalog.pg_attribute where attnum > 0 and not attisdropped group by attrelid) a on a.attrelid = c.oid
+  left join (select polrelid, array_agg(pg_get_expr(polqual, polrelid)) as policies
+               from pg_catalog.pg_policy where polcmd in ('*', 'r') and polqual is not null group by polrelid) p
+    on p.polrelid = c.oid
  where c.relkind not in ('i', 'I', 't') and c.relpersistence <> 't'

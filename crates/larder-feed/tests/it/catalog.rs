@@ -19,6 +19,11 @@ async fn relations(version: PgVersion) {
     let schema = "create table t (id int, gone int, v text); alter table t drop column gone;
         create unlogged table u (id int); create view w as select upper(v) as up from t;
         create schema s; create table s.t (id int); alter table s.t enable row level security;
+        create policy p on s.t using (id = current_setting('App.tenant')::int);
+        create policy q on s.t for select using (exists (select from t where t.id = s.t.id));
+        create policy r on s.t for insert with check (current_setting('app.writer', true) = 'x');
+        create table forced (id int); alter table forced force row level security;
+        create view v as select current_setting('app.viewer', true) as viewer;
         create materialized view m as select 1 as one; create sequence seq;
         create table root (id int) partition by range (id); create table leaf partition of root default;";
     let rig = Rig::start(version, schema).await;
@@ -38,7 +43,14 @@ async fn relations(version: PgVersion) {
     );
     assert!(!t.row_security && !t.has_rules && !t.is_system && !t.writes_elsewhere && t.view_query.is_none());
     assert_eq!(find(None, "u").persistence, Persistence::Unlogged);
-    assert!(find(Some("s"), "t").row_security);
+    let guarded = find(Some("s"), "t");
+    assert!(guarded.row_security && !find(None, "forced").row_security);
+    let mut policies = guarded.policies.clone();
+    policies.sort();
+    assert_eq!(policies.len(), 2, "{policies:?}");
+    assert!(policies[0].contains("FROM public.t"), "{policies:?}");
+    assert_eq!(policies[1], "(id = (current_setting('App.tenant'::text))::integer)");
+    assert_eq!(*catalog.settings, ["app.tenant", "app.viewer"]);
     let w = find(None, "w");
     assert_eq!(w.kind, RelationKind::View);
     assert!(!w.has_rules && w.writes_elsewhere);

@@ -66,7 +66,7 @@ impl Draft<'_> {
 impl Session {
     /// The messages held back, ended by Sync or Flush.
     pub(crate) fn answer_batch(&mut self, tag: u8, total: usize, arrival: Moment, followed: bool) -> Attempt {
-        if let Some(attempt) = self.not_now(|| true) {
+        if let Some(attempt) = self.not_now().or_else(|| self.lacks_facts_for_batch(tag)) {
             return attempt;
         }
         let input = std::mem::take(&mut self.client.input);
@@ -309,7 +309,7 @@ impl Session {
 }
 
 /// Statements that need no rows of the origin.
-fn is_own(plan: &Plan) -> bool {
+pub(super) fn is_own(plan: &Plan) -> bool {
     matches!(plan.kind, Kind::Begin(_) | Kind::Commit | Kind::Rollback | Kind::ShowLast)
 }
 

@@ -118,19 +118,20 @@ impl Session {
         !self.outstanding.is_empty() || self.unsynced || self.skipping || self.copying_in || self.farewell
     }
 
-    /// The session's facts, if they are known now.
-    pub(crate) fn current_facts(&self) -> Option<&Arc<Facts>> {
+    /// The session's facts, if they are known now; of custom settings they may have the values of a while ago (see
+    /// [`super::Knowledge`]): enough to tell what a statement means and changes.
+    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
         let (facts, epoch) = self.knowledge.facts.as_ref()?;
         (*epoch == self.worker.shared.fence.epoch()).then_some(facts)
     }
 
     pub(crate) fn default_is_read_committed(&self) -> bool {
-        self.current_facts().is_some_and(|facts| facts.read_committed)
+        self.facts().is_some_and(|facts| facts.common.read_committed)
     }
 
     /// The plan for a text, if the facts it depends on are known.
     pub(crate) fn known_plan(&self, text: &[u8], types: &[u8]) -> Option<Rc<Plan>> {
-        let facts = self.current_facts()?;
+        let facts = self.facts()?;
         Some(self.worker.plans.borrow_mut().get(text, types, facts, &self.worker.shared))
     }
 
@@ -139,13 +140,13 @@ impl Session {
         if !self.is_followed() {
             return None;
         }
-        let facts = self.current_facts().unwrap_or_else(|| Facts::unknown());
+        let facts = self.facts().unwrap_or_else(|| Facts::unknown());
         Some(self.worker.plans.borrow_mut().get(text, types, facts, &self.worker.shared))
     }
 
     /// The plan for a prepared statement, looked up again only when the facts or the epoch are others.
     pub(crate) fn plan_of(&self, prepared: &Prepared) -> Option<Rc<Plan>> {
-        let facts = self.current_facts()?;
+        let facts = self.facts()?;
         if let Some((known, plan)) = &*prepared.plan.borrow()
             && *known == facts.id
             && plan.epoch == self.worker.shared.fence.epoch()

@@ -68,11 +68,9 @@ impl Session {
 
     /// What a statement needs or changes besides its effect on data.
     fn prepare_session_for(&mut self, plan: &Plan) {
+        self.expect_effect(&plan.effect);
         match &plan.kind {
-            Kind::SetMode(bypass) => {
-                self.asked_bypass = *bypass;
-                return;
-            }
+            Kind::SetMode(bypass) => self.asked_bypass = *bypass,
             Kind::Begin(begin) if self.transaction.status == b'I' => {
                 self.transaction.plain =
                     begin.deferrable && (begin.names_read_committed || self.default_is_read_committed());
@@ -80,7 +78,6 @@ impl Session {
             Kind::Commit | Kind::Rollback | Kind::TransactionControl => self.transaction.may_end = true,
             _ => {}
         }
-        self.expect_effect(&plan.effect);
     }
 
     /// Sends every message held back, in order.

@@ -23,7 +23,7 @@ impl Session {
     /// A simple query.
     pub(crate) fn answer_query(&mut self, total: usize, arrival: Moment, followed: bool) -> Attempt {
         let Some(text) = self.query_text(total) else { return Attempt::Forward(Bypass::ProtocolShape) };
-        if let Some(attempt) = self.not_now(|| worth_probing(text)) {
+        if let Some(attempt) = self.not_now().or_else(|| self.lacks_facts_for_query(text)) {
             return if asks_last(text) { self.answer_last(total) } else { attempt };
         }
         let Some(plan) = self.known_plan(text, b"\0\0") else {
@@ -79,18 +79,22 @@ impl Session {
         encode::text_value(&mut self.client.output, &value, "SHOW");
     }
 
-    /// The simple query at the front of the input has been answered. It ends the unnamed statement.
     fn end_query(&mut self, total: usize) -> Attempt {
-        if let Some(unnamed) = self.statements.remove(b"") {
-            self.stale_unnamed |= unnamed.upstream.get();
-        }
         self.ready_for_query();
-        self.client.input.advance(total);
+        self.consume_query(total);
         Attempt::Answered
     }
 
+    /// The simple query at the front of the input has been answered. It ends the unnamed statement.
+    pub(super) fn consume_query(&mut self, total: usize) {
+        if let Some(unnamed) = self.statements.remove(b"") {
+            self.stale_unnamed |= unnamed.upstream.get();
+        }
+        self.client.input.advance(total);
+    }
+
     /// What keeps the session as it stands from answering anything.
-    pub(super) fn not_now(&self, worth_probing: impl FnOnce() -> bool) -> Option<Attempt> {
+    pub(super) fn not_now(&self) -> Option<Attempt> {
         if let Caching::Off(why) = self.caching {
             return Some(Attempt::Forward(why));
         }
@@ -102,16 +106,6 @@ impl Session {
         }
         if self.busy() {
             return Some(Attempt::Forward(Bypass::PipelineBusy));
-        }
-        if self.current_facts().is_none() {
-            // The probe ends the unnamed statement, so it must be one that can be prepared again.
-            let harmless = self.transaction.status == b'I' && !self.statements.unnamed_is_unique();
-            let possible = harmless && worth_probing();
-            return Some(if possible {
-                Attempt::NeedFacts
-            } else {
-                Attempt::Forward(Bypass::SettingsUnknown)
-            });
         }
         None
     }
@@ -126,6 +120,9 @@ impl Session {
     /// How to answer a plan from memory in this session, now.
     pub(super) fn readable<'plan>(&self, plan: &'plan Plan, deferred: bool) -> Result<&'plan Read, Bypass> {
         let read = plan.read.as_ref().map_err(|why| *why)?;
+        if self.knowledge.stale {
+            return Err(Bypass::SettingsUnknown);
+        }
         if self.asked_bypass {
             return Err(Bypass::SessionBypass);
         }
@@ -189,14 +186,4 @@ pub(super) fn step_transaction(kind: &Kind, text: &[u8]) -> (&'static str, Optio
 pub(super) fn asks_last(text: &[u8]) -> bool {
     let trimmed = text.trim_ascii().strip_suffix(b";").unwrap_or(text.trim_ascii());
     trimmed.eq_ignore_ascii_case(b"show larder.last")
-}
-
-/// Whether a statement of unknown effect is common enough in loops that reading the facts first pays.
-fn worth_probing(text: &[u8]) -> bool {
-    let text = text.trim_ascii_start();
-    const WORDS: [&[u8]; 13] = [
-        b"select", b"insert", b"update", b"delete", b"with", b"begin", b"start", b"values", b"table",
-        b"merge", b"copy", b"(", b"/*",
-    ];
-    WORDS.iter().any(|word| text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
 }

@@ -10,6 +10,7 @@ mod client;
 mod expect;
 mod fill;
 mod forward;
+mod knowledge;
 mod local;
 mod plain;
 mod replies;
@@ -23,7 +24,6 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -32,13 +32,13 @@ use larder_cache::Moment;
 use larder_core::Bypass;
 use larder_wire::encode::{self, Severity};
 
-use crate::facts::Facts;
 use crate::metrics::Outcome;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
 use batch::Batch;
 use expect::Outstanding;
 use fill::Fill;
+use knowledge::Knowledge;
 use plain::Plain;
 use statements::{Prepared, Statements};
 use transaction::{Deferred, Pending, Transaction};
@@ -82,17 +82,6 @@ enum Caching {
     On,
     /// Replies and writes are followed, nothing is answered from memory.
     Off(Bypass),
-}
-
-/// How far the session's facts are known.
-#[derive(Debug, Default)]
-struct Knowledge {
-    /// The facts, and the epoch in which they were read.
-    facts: Option<(Arc<Facts>, u64)>,
-    /// The epoch in which the probe on its way was sent.
-    probing: Option<u64>,
-    /// The last probe failed: do not try again for this statement.
-    failed: bool,
 }
 
 /// A client session.

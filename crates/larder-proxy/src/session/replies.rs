@@ -140,7 +140,7 @@ impl Session {
         let body = frame.get(HEADER..).unwrap_or_default();
         match tag {
             b'N' | b'A' | b'S' => {
-                self.on_asynchronous(tag);
+                self.on_asynchronous(tag, body);
                 return Fate::Relay;
             }
             b'C' | b'Z' | b'E' => {
@@ -206,12 +206,14 @@ impl Session {
         fate
     }
 
-    fn on_asynchronous(&mut self, tag: u8) {
+    fn on_asynchronous(&mut self, tag: u8, body: &[u8]) {
         match tag {
             // What a notification tells must be visible to the reads that follow it.
             b'A' => self.news = Moment::now(),
             // A reported setting has another value.
-            b'S' => self.knowledge.facts = None,
+            b'S' if backend::parameter_status(body).is_none_or(|(name, _)| name != b"application_name") => {
+                self.knowledge.facts = None;
+            }
             _ => {}
         }
         if tag != b'A' {
@@ -371,9 +373,10 @@ impl Session {
     fn on_own(&mut self, own: Own, tag: u8, body: &[u8]) -> Fate {
         match (own, tag) {
             (Own::Probe, b'D') => {
-                let facts = Facts::intern(&self.database, body);
-                self.knowledge.facts = facts.zip(self.knowledge.probing);
-                self.knowledge.failed = self.knowledge.facts.is_none();
+                self.knowledge.facts = self.knowledge.probing.as_ref().and_then(|(epoch, catalog)| {
+                    Some((Facts::intern(&self.database, &catalog.settings, body)?, *epoch))
+                });
+                self.knowledge.stale = false;
             }
             (Own::Probe | Own::Read, b'E') => {
                 if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
@@ -381,9 +384,15 @@ impl Session {
                     self.farewell = true;
                     return Fate::Relay;
                 }
-                self.knowledge.failed |= own == Own::Probe;
                 let message = backend::error_field(body, b'M').map(String::from_utf8_lossy);
                 tracing::debug!(?message, "a query of Larder's own failed");
+                if own == Own::Probe && self.transaction.status == b'T' {
+                    // The client's transaction has failed with it (it was cancelled, say): this is the answer to the
+                    // request before which it was sent.
+                    self.worker.metrics.failed();
+                    self.knowledge.broke = true;
+                    return Fate::Relay;
+                }
             }
             (Own::Begin, b'E') => {
                 // The client believes that a transaction is open. There is none: nothing may follow.
@@ -396,6 +405,9 @@ impl Session {
                 self.knowledge.probing = None;
                 if let Some(status) = backend::ready_status(body) {
                     self.transaction.status = status;
+                }
+                if own == Own::Probe && self.knowledge.broke {
+                    return Fate::Relay;
                 }
             }
             _ => {}

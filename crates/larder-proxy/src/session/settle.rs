@@ -4,16 +4,16 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Buf;
 use larder_cache::{Flight, Miss, Moment};
 use larder_core::{Bypass, Level};
-use larder_wire::encode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Session;
 use super::expect::{Expect, Own};
 use super::fill::{FOLLOW, Fill, PLACE};
 use super::forward::Route;
-use crate::facts::PROBE;
+use crate::facts;
 use crate::metrics::Outcome;
 use crate::plan::Plan;
 
@@ -59,6 +59,10 @@ impl Session {
                 Attempt::NeedFacts if !probed => {
                     probed = true;
                     self.probe().await?;
+                    if std::mem::take(&mut self.knowledge.broke) {
+                        self.drop_request(request);
+                        return Ok(());
+                    }
                     self.now = Moment::now();
                 }
                 Attempt::NeedFacts => break Route::bypass(Bypass::SettingsUnknown),
@@ -130,18 +134,31 @@ impl Session {
         self.transaction.status == b'I' && !self.busy()
     }
 
-    /// Reads the session's facts from the origin, on this connection, between transactions.
+    /// Reads the session's facts from the origin, on this connection.
     async fn probe(&mut self) -> io::Result<()> {
-        self.forget_unnamed_upstream();
-        self.knowledge.failed = false;
-        self.knowledge.probing = Some(self.worker.shared.fence.epoch());
-        encode::query(&mut self.origin.output, PROBE);
+        // The catalog may be of the next epoch already, and name other settings than the plans of this one rely on:
+        // `Facts::have` tells.
+        let epoch = self.worker.shared.fence.epoch();
+        let Some(catalog) = self.worker.shared.catalog.load_full() else { return Ok(()) };
+        facts::ask(&mut self.origin.output, &catalog.settings);
+        self.knowledge.probing = Some((epoch, catalog));
         self.outstanding.push(Expect::Own(Own::Probe));
         while self.knowledge.probing.is_some() && !self.origin.ended && !self.client.ended && !self.blind {
             self.turn().await?;
             self.read_origin();
         }
         Ok(())
+    }
+
+    /// The request was answered with the error of the read-back before it: its transaction has failed.
+    fn drop_request(&mut self, request: Request) {
+        match request {
+            Request::Query(total) => self.consume_query(total),
+            Request::Batch { total, .. } => {
+                self.client.input.advance(self.batch.end + total);
+                self.batch.clear();
+            }
+        }
     }
 
     /// What the reader is entitled to, by the configured level.

@@ -112,11 +112,6 @@ impl Statements {
         self.by_name.values().any(|prepared| !prepared.name.is_empty() && !prepared.upstream.get())
     }
 
-    /// The origin has an unnamed statement that cannot be sent again.
-    pub(crate) fn unnamed_is_unique(&self) -> bool {
-        self.get(b"").is_some_and(|unnamed| unnamed.frame.is_none())
-    }
-
     /// Named statements that the origin does not have yet.
     pub(crate) fn missing_upstream(&self) -> Vec<Rc<Prepared>> {
         let named = |prepared: &&Rc<Prepared>| !prepared.name.is_empty() && !prepared.upstream.get();

@@ -2,6 +2,7 @@
 
 use larder_cache::{Moment, TagSet};
 use larder_core::{Bypass, Level};
+use larder_sql::Settings;
 
 use super::Session;
 use crate::plan::{PlannedEffect, Writes};
@@ -19,11 +20,20 @@ pub(crate) struct Transaction {
     pub(crate) may_end: bool,
     /// A read inside it was answered from memory: the origin knows of no query.
     pub(crate) read_here: bool,
+    /// Settings that were changed in it, as far as that can be told: its end may take that back.
+    pub(crate) settings: Settings,
 }
 
 impl Default for Transaction {
     fn default() -> Self {
-        Self { status: b'I', plain: false, wrote: false, may_end: false, read_here: false }
+        Self {
+            status: b'I',
+            plain: false,
+            wrote: false,
+            may_end: false,
+            read_here: false,
+            settings: Settings::Nothing,
+        }
     }
 }
 
@@ -95,9 +105,14 @@ impl Session {
         if matches!(effect.writes, Writes::Everything) {
             self.transaction.may_end = true;
         }
-        if effect.settings {
-            self.knowledge.facts = None;
+        if effect.isolation {
+            self.transaction.plain = false;
         }
+        if effect.reverts {
+            self.knowledge.changed(self.transaction.settings);
+        }
+        self.knowledge.changed(effect.settings);
+        self.transaction.settings = self.transaction.settings.max(effect.settings);
     }
 
     /// The origin said that something is done, and the client has not heard it yet: from here on nobody who is

@@ -156,7 +156,7 @@ impl Session {
     /// A statement as the client's `Parse` describes it; without the frame if that is too large to keep.
     pub(super) fn new_statement(&mut self, frame: &[u8], parse: frontend::Parse<'_>) -> Rc<Prepared> {
         let plan = self.known_plan(parse.sql, parse.types);
-        let facts = self.current_facts().map(|facts| facts.id);
+        let facts = self.facts().map(|facts| facts.id);
         Rc::new(Prepared {
             name: Bytes::copy_from_slice(parse.name),
             frame: Some(Bytes::copy_from_slice(frame)),

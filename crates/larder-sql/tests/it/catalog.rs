@@ -31,6 +31,7 @@ pub(crate) fn catalog() -> Catalog {
     add_functions(&mut catalog);
     add_tables(&mut catalog);
     add_views(&mut catalog);
+    catalog.settings = ["app.name", "app.since", "app.tenant", "app.user"].map(str::to_owned).into();
     catalog.user_operators.insert("===".into(), ["public".to_owned()].into());
     catalog.user_operators.insert("<->".into(), ["other".to_owned()].into());
     catalog
@@ -145,6 +146,7 @@ fn add_relation(catalog: &mut Catalog, schema: &str, name: &str, kind: RelationK
         kind,
         persistence: Persistence::Permanent,
         row_security: false,
+        policies: Vec::new(),
         has_rules: false,
         is_system: matches!(schema, "pg_catalog" | "information_schema"),
         columns: columns.collect(),
@@ -199,10 +201,7 @@ fn add_tables(catalog: &mut Catalog) {
     add_relation(catalog, "public", "remote", ForeignTable, "id:int4");
     add_relation(catalog, "public", "users_id_seq", Sequence, "last_value:int8");
     add_relation(catalog, "public", "report", MaterializedView, "id:int4");
-    let secret = add_relation(catalog, "public", "secret", Table, "id:int4");
-    change(catalog, secret, |relation| relation.row_security = true);
-    let guarded = add_relation(catalog, "public", "guarded", Table, "id:int4");
-    change(catalog, guarded, |relation| (relation.row_security, relation.writes_elsewhere) = (true, true));
+    add_guarded(catalog);
     let ruled = add_relation(catalog, "public", "ruled", Table, "id:int4");
     change(catalog, ruled, |relation| relation.has_rules = true);
     let audited = add_relation(catalog, "public", "audited", Table, "id:int4");
@@ -215,6 +214,40 @@ fn add_tables(catalog: &mut Catalog) {
     add_relation(catalog, "public", "zones", Table, "id:int4 at:timetz");
     add_relation(catalog, "pg_catalog", "pg_class", Table, "oid:oid relname:name");
     add_relation(catalog, "information_schema", "tables", View, "table_name:name");
+}
+
+/// Relations with row-level security, by their policies as PostgreSQL prints them.
+fn add_guarded(catalog: &mut Catalog) {
+    let tenant = "(tenant = (current_setting('App.tenant'::text))::integer)";
+    let member = "(EXISTS ( SELECT 1\n   FROM public.members m\n  WHERE ((m.project = projects.id) AND (m.login = CURRENT_USER))))";
+    for (name, policies) in [
+        ("closed", &[][..]),
+        ("docs", &[tenant]),
+        (
+            "notes",
+            &[tenant, "(author = (NULLIF(current_setting('app.user'::text, true), ''::text))::integer)"],
+        ),
+        ("members", &["(login = CURRENT_USER)"]),
+        ("projects", &[member]),
+        ("secret", &["((id)::text = current_setting(kind))"]),
+        ("guarded", &["public.tax(id)"]),
+        ("fading", &["(at > now())"]),
+        ("circle", &["(EXISTS ( SELECT 1 FROM public.circle c WHERE (c.id = circle.id)))"]),
+        ("timed", &["(at > (current_setting('app.since'::text))::timestamp with time zone)"]),
+        (
+            "settled",
+            &["((id)::text = current_setting('TimeZone'::text))", "(kind = current_setting('port'::text))"],
+        ),
+        ("linked", &["(EXISTS ( SELECT 1 FROM public.scratch s WHERE (s.id = linked.id)))"]),
+    ] {
+        let columns = "id:int4 tenant:int4 author:int4 project:int4 login:text kind:text at:timestamptz";
+        let oid = add_relation(catalog, "public", name, RelationKind::Table, columns);
+        change(catalog, oid, |relation| {
+            relation.row_security = true;
+            relation.writes_elsewhere = name == "guarded";
+            relation.policies = policies.iter().map(|policy| (*policy).to_owned()).collect();
+        });
+    }
 }
 
 fn add_views(catalog: &mut Catalog) {
@@ -233,6 +266,11 @@ fn add_views(catalog: &mut Catalog) {
         ),
         ("taxed", "SELECT public.tax(orders.total) AS tax FROM public.orders;"),
         ("hidden", "SELECT secret.id FROM public.secret;"),
+        ("own_docs", "SELECT docs.id FROM public.docs;"),
+        (
+            "of_tenant",
+            "SELECT users.id FROM public.users WHERE (users.name = current_setting('app.name'::text));",
+        ),
         ("today", "SELECT CURRENT_DATE AS day;"),
         ("broken", "SELECT FROM WHERE"),
         ("loop", "SELECT loop.id FROM public.loop;"),

@@ -1,12 +1,13 @@
 //! What a statement may change.
 
 use larder_core::Catalog;
-use larder_sql::{Effect, Footprint, Parsed};
+use larder_sql::{Effect, Footprint, Parsed, Settings};
 
 use crate::catalog;
 
-const UNKNOWN: &str = "all settings catalog temporary lock";
+const UNKNOWN: &str = "all settings reverts isolation catalog temporary lock";
 const DDL: &str = "all settings catalog lock";
+const TEMPORARY: &str = "all settings catalog temporary lock";
 const TRIGGERS: &str = "all settings temporary";
 
 /// The effect in words: the relations or `all`, then the flags.
@@ -19,8 +20,14 @@ fn words(catalog: &Catalog, effect: &Effect) -> String {
             vec![catalog::names(catalog, oids)]
         }
     };
+    words.extend(match effect.settings {
+        Settings::Nothing => None,
+        Settings::Custom => Some("custom".to_owned()),
+        Settings::Anything => Some("settings".to_owned()),
+    });
     for (name, set) in [
-        ("settings", effect.settings),
+        ("reverts", effect.reverts),
+        ("isolation", effect.isolation),
         ("catalog", effect.catalog),
         ("temporary", effect.temporary),
         ("lock", effect.lock),
@@ -53,8 +60,17 @@ fn reads() {
         ("SELECT pg_try_advisory_lock(1)", "lock"),
         ("SELECT pg_advisory_unlock(1)", ""),
         ("SELECT * FROM users FOR UPDATE", "lock"),
-        ("SELECT set_config('a.b', 'c', true)", "settings"),
-        ("SELECT set_config('a.b', 'c', true), pg_advisory_lock(1)", "settings lock"),
+        ("SELECT set_config('a.b', 'c', true)", "custom"),
+        ("SELECT set_config('a.b', $1, false)", "custom"),
+        ("SELECT set_config('a.b'::text, $1, false)", "custom"),
+        ("SELECT set_config('TimeZone', 'UTC', true)", "settings"),
+        ("SELECT set_config('a.b', 'c', true), set_config('role', 'x', true)", "settings"),
+        ("SELECT set_config('Statement_Timeout', '1s', true)", ""),
+        ("SELECT set_config($1, 'c', true)", "settings"),
+        ("SELECT set_config('a.' || name, 'c', true) FROM users", "settings"),
+        ("SELECT set_config('a.b', 'c', true), pg_advisory_lock(1)", "custom lock"),
+        // Policies are judged as the queries that they are part of.
+        ("SELECT * FROM docs, projects, fading, timed", ""),
         ("SELECT tax(1)", UNKNOWN),
         ("SELECT nothing_like_it(1)", UNKNOWN),
         ("SELECT query_to_xml('DELETE FROM users', true, true, '')", UNKNOWN),
@@ -150,10 +166,10 @@ fn writes() {
 fn everything_else() {
     check(&[
         ("CREATE TABLE a (id int)", DDL),
-        ("CREATE TEMP TABLE a (id int)", UNKNOWN),
-        ("CREATE TABLE pg_temp.a (id int)", UNKNOWN),
-        ("CREATE TABLE U&\"pg\\005ftem\\0070\".a (id int)", UNKNOWN),
-        ("CREATE TEMPORARY VIEW a AS SELECT 1", UNKNOWN),
+        ("CREATE TEMP TABLE a (id int)", TEMPORARY),
+        ("CREATE TABLE pg_temp.a (id int)", TEMPORARY),
+        ("CREATE TABLE U&\"pg\\005ftem\\0070\".a (id int)", TEMPORARY),
+        ("CREATE TEMPORARY VIEW a AS SELECT 1", TEMPORARY),
         ("CREATE VIEW a AS SELECT 1", DDL),
         ("CREATE TABLE a AS SELECT 1", DDL),
         ("ALTER TABLE users ADD x int", DDL),
@@ -168,10 +184,20 @@ fn everything_else() {
         ("SECURITY LABEL ON TABLE users IS 'x'", DDL),
         ("SET timezone = 'UTC'", "settings"),
         ("SET LOCAL timezone = 'UTC'", "settings"),
+        ("SET app.tenant = '7'", "custom"),
+        ("SET LOCAL \"App\".tenant TO DEFAULT", "custom"),
+        ("RESET app.tenant", "custom"),
+        ("SET statement_timeout = '5s'", ""),
+        ("SET LOCAL \"Lock_Timeout\" = 0", ""),
+        ("SET transaction_timeout = 0", ""),
+        ("SET application_name = 'x'", ""),
         ("RESET ALL", "settings"),
         ("SET ROLE x", "settings"),
         ("SET SESSION AUTHORIZATION x", "settings"),
-        ("SET TRANSACTION READ ONLY", "settings"),
+        ("SET TRANSACTION READ ONLY", "settings isolation"),
+        ("SET transaction_isolation = 'serializable'", "settings isolation"),
+        ("SET \"TRANSACTION_ISOLATION\" = 'serializable'", "settings isolation"),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "settings isolation"),
         ("DISCARD ALL", "settings"),
         ("DISCARD TEMP", "settings"),
         ("DISCARD PLANS", ""),
@@ -197,13 +223,16 @@ fn everything_else() {
         ("EXECUTE a", UNKNOWN),
         ("DEALLOCATE a", ""),
         ("LOAD 'x'", UNKNOWN),
-        ("BEGIN", ""),
-        ("COMMIT", ""),
-        ("ROLLBACK", ""),
+        ("BEGIN", "isolation"),
+        ("COMMIT", "reverts"),
+        ("ROLLBACK", "reverts"),
         ("SAVEPOINT a", ""),
-        ("ROLLBACK TO a", "settings"),
-        ("COMMIT AND CHAIN", "settings"),
-        ("PREPARE TRANSACTION 'a'", "settings"),
+        ("RELEASE a", ""),
+        ("ROLLBACK TO a", "reverts"),
+        ("COMMIT AND CHAIN", "reverts"),
+        ("ROLLBACK AND CHAIN", "reverts"),
+        ("PREPARE TRANSACTION 'a'", "reverts"),
+        ("COMMIT; BEGIN ISOLATION LEVEL SERIALIZABLE", "reverts isolation"),
         ("COMMIT PREPARED 'a'", "all catalog"),
         ("ROLLBACK PREPARED 'a'", ""),
         ("SET CONSTRAINTS ALL IMMEDIATE", UNKNOWN),
@@ -213,7 +242,7 @@ fn everything_else() {
         ("CHECKPOINT", ""),
         ("", ""),
         ("SELECT 1; INSERT INTO users VALUES (1); DELETE FROM orders", "users orders"),
-        ("BEGIN; SET LOCAL a.b = 1; UPDATE users SET id = 1; COMMIT", "users settings"),
+        ("BEGIN; SET LOCAL a.b = 1; UPDATE users SET id = 1; COMMIT", "users custom reverts isolation"),
         ("SELECT 1; CREATE TABLE a (id int)", DDL),
         ("SELECT 1; SELEC", UNKNOWN),
         ("SELEC", UNKNOWN),

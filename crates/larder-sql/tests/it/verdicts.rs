@@ -112,8 +112,15 @@ fn other_relations_are_refused_by_name() {
         ("SELECT * FROM scratch", "unlogged_table"),
         ("SELECT * FROM remote", "foreign_table"),
         ("SELECT last_value FROM users_id_seq", "sequence"),
-        ("SELECT * FROM report", "materialized_view"),
+        ("SELECT * FROM report", "= report"),
         ("SELECT * FROM secret", "row_security"),
+        ("SELECT * FROM guarded", "row_security"),
+        ("SELECT * FROM fading", "row_security"),
+        ("SELECT * FROM timed", "row_security"),
+        ("SELECT * FROM settled", "row_security"),
+        ("SELECT * FROM linked", "row_security"),
+        ("SELECT * FROM users WHERE EXISTS (SELECT FROM secret)", "row_security"),
+        ("SELECT random() FROM secret", "row_security"),
         ("SELECT * FROM ruled", "rule"),
         ("SELECT * FROM audited", "= audited"),
         ("SELECT * FROM pg_class", "system_catalog"),
@@ -195,7 +202,16 @@ fn functions_are_judged_by_their_worst_overload() {
         ("SELECT clock_timestamp()", "volatile_function"),
         ("SELECT pg_try_advisory_lock(1)", "volatile_function"),
         ("SELECT set_config('a.b', 'c', false)", "volatile_function"),
-        ("SELECT current_setting('app.tenant')", "stable_function"),
+        ("SELECT current_setting($1)", "stable_function"),
+        ("SELECT current_setting('app.' || name) FROM users", "stable_function"),
+        ("SELECT current_setting('transaction_isolation')", "stable_function"),
+        ("SELECT current_setting('port')", "stable_function"),
+        // No policy and no view reads it, so its value is not among the session's facts.
+        ("SELECT current_setting('app.other')", "stable_function"),
+        ("SELECT current_setting('app.t''x')", "stable_function"),
+        ("SELECT current_setting('app.tenant'::name)", "stable_function"),
+        ("SELECT current_setting('TimeZone'), current_setting('search_path', true)", "="),
+        ("SELECT current_setting('app.tenant')::date", "computed_datetime_cast"),
         ("SELECT has_table_privilege('users', 'select')", "stable_function"),
         ("SELECT to_regclass('users')", "stable_function"),
         ("SELECT tax(total) FROM orders", "user_function"),
@@ -503,6 +519,37 @@ fn parameter_types() {
     assert_eq!(refused("timetz"), Some(Bypass::Clock));
     assert_eq!(larder_sql::refused_parameter_type(&catalog, 0), None);
     assert_eq!(larder_sql::refused_parameter_type(&catalog, 99_999), Some(Bypass::UserType));
+}
+
+#[test]
+fn settings_and_policies_are_followed() {
+    let catalog = catalog::catalog();
+    for (sql, relations, settings) in [
+        ("SELECT 1", "", ""),
+        ("SELECT current_setting('App.Tenant', true)::uuid", "", "app.tenant"),
+        (
+            "SELECT current_setting('app.user'::text), pg_catalog.current_setting('app.name')",
+            "",
+            "app.name app.user",
+        ),
+        ("SELECT current_setting('app.name', true)::json ->> 'sub'", "", "app.name"),
+        ("SELECT current_setting('TimeZone')", "", ""),
+        ("SELECT * FROM closed", "closed", ""),
+        ("SELECT * FROM docs", "docs", "app.tenant"),
+        ("SELECT * FROM docs d JOIN docs e USING (id)", "docs", "app.tenant"),
+        ("SELECT * FROM users WHERE id IN (SELECT id FROM notes)", "users notes", "app.tenant app.user"),
+        ("SELECT * FROM members", "members", ""),
+        ("SELECT * FROM projects", "members projects", ""),
+        ("SELECT * FROM projects, docs", "docs members projects", "app.tenant"),
+        ("SELECT * FROM circle", "circle", ""),
+        ("SELECT * FROM own_docs", "docs", "app.tenant"),
+        ("SELECT * FROM of_tenant", "users", "app.name"),
+    ] {
+        let verdict = Parsed::parse(sql).judge(&catalog, &catalog::path()).verdict;
+        let plan = verdict.unwrap_or_else(|why| panic!("{sql}: {why}"));
+        assert_eq!(catalog::names(&catalog, &plan.relations), relations, "{sql}");
+        assert_eq!(plan.settings.join(" "), settings, "{sql}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use larder_core::Catalog;
-use larder_sql::{Effect, Footprint, Judgement, Parsed};
+use larder_sql::{Effect, Footprint, Judgement, Parsed, Settings};
 use serde_json::{Value as Json, json};
 
 use crate::cli::print_text;
@@ -57,6 +57,9 @@ fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> String
             let depends =
                 if relations.is_empty() { "on no relation".to_owned() } else { relations.join(", ") };
             line("depends", &depends);
+            if !plan.settings.is_empty() {
+                line("settings", &plan.settings.join(", "));
+            }
             if let Some(ttl) = plan.ttl {
                 line("ttl", &format!("{ttl:?}, by its comment"));
             }
@@ -82,6 +85,7 @@ fn as_document(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Jso
     json!({
         "cacheable": plan.is_some(),
         "relations": plan.map(|plan| plan.relations.iter().map(relation).collect::<Vec<_>>()),
+        "settings": plan.map(|plan| &plan.settings),
         "ttl_seconds": plan.and_then(|plan| plan.ttl).map(|ttl| ttl.as_secs_f64()),
         "reason": reason.map(|reason| reason.name()),
         "explanation": reason.map(|reason| reason.explanation()),
@@ -106,7 +110,8 @@ fn changes(effect: &Effect, catalog: &Catalog) -> Vec<String> {
         Footprint::Everything => vec!["rows of anything".to_owned()],
     };
     let more = [
-        (effect.settings, "settings of the session"),
+        (effect.settings == Settings::Custom, "custom settings of the session"),
+        (effect.settings == Settings::Anything, "settings of the session"),
         (effect.catalog, "the catalog"),
         (effect.temporary, "temporary objects"),
         (effect.lock, "locks held"),

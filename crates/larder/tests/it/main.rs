@@ -14,7 +14,9 @@ mod freshness_mix;
 mod freshness_strict;
 mod hazards;
 mod hazards_reads;
+mod hazards_refresh;
 mod hazards_sessions;
+mod hazards_tenants;
 mod origin_commands;
 mod robustness;
 mod serve;
@@ -23,6 +25,7 @@ mod transparency_extended;
 mod transparency_login;
 mod transparency_random;
 mod transparency_simple;
+mod twins;
 
 use std::process::{Command, Output};
 
