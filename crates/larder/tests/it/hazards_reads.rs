@@ -71,6 +71,8 @@ async fn volatile_functions_are_never_frozen() {
         ("select pg_try_advisory_lock(1)", "volatile_function"),
         ("select set_config('app.tenant', '1', false)", "volatile_function"),
         ("select gen_random_uuid()", "volatile_function"),
+        ("select lo_get(loid) from pg_largeobject", "system_catalog"),
+        ("select lo_get(1)", "volatile_function"),
         ("select pg_backend_pid()", "stable_function"),
     ])
     .await;
@@ -143,6 +145,7 @@ async fn statements_that_do_more_than_read_are_relayed() {
         ("explain analyze select name from item", "not_a_select"),
         ("explain select name from item", "not_a_select"),
         ("delete from logbook", "not_a_select"),
+        ("fetch all from nowhere", "not_a_select"),
         ("show work_mem", "not_a_select"),
     ])
     .await;
