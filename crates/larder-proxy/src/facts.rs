@@ -9,6 +9,7 @@
 //! | `session_user`, `current_user`, `role` | rows and columns that a role may not see |
 //! | `default_transaction_isolation` | a transaction that holds a snapshot is taken for READ COMMITTED |
 //! | `client_encoding` | bytes in another encoding |
+//! | `larder.mode` | an answer from memory for a session that asked for none |
 //! | `TimeZone`, `DateStyle`, `IntervalStyle` | times of another zone or format |
 //! | `extra_float_digits`, `bytea_output`, `xmlbinary`, `xmloption`, `lc_*` | another text form of the same value |
 //! | `standard_conforming_strings`, `backslash_quote`, `transform_null_equals`, `array_nulls` | another meaning of the same text |
@@ -38,7 +39,9 @@ static HEAD: LazyLock<String> = LazyLock::new(|| {
     format!(
         "/* larder: session facts */ SELECT pg_catalog.current_schemas(true)::pg_catalog.text, \
          pg_catalog.current_setting('default_transaction_isolation'), \
-         pg_catalog.current_setting('client_encoding'), session_user, current_user, {}, ",
+         pg_catalog.current_setting('client_encoding'), \
+         coalesce(pg_catalog.current_setting('larder.mode', true) operator(pg_catalog.=) 'bypass', false)::pg_catalog.text, \
+         session_user, current_user, {}, ",
         values_of(KEYED)
     )
 });
@@ -92,6 +95,8 @@ pub(crate) struct Common {
     pub(crate) has_temporary: bool,
     /// Text is UTF-8, so names in it can be compared with the catalog's.
     pub(crate) utf8: bool,
+    /// `larder.mode` is 'bypass': by SET, SET LOCAL, ALTER ROLE, a startup option, ...
+    pub(crate) bypass: bool,
 }
 
 /// Facts by their row. They outlive their sessions: an application that opens a connection for each request has no
@@ -114,8 +119,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Nothing is known: no name resolves, so a judgement with these facts is the most cautious there is.
 static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| {
     let id = Facts::UNKNOWN_ID;
-    let (path, read_committed, has_temporary, utf8) = (Vec::new(), false, false, false);
-    let common = Arc::new(Common { id, path, read_committed, has_temporary, utf8 });
+    let (path, read_committed, has_temporary, utf8, bypass) = (Vec::new(), false, false, false, false);
+    let common = Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass });
     Arc::new(Facts { id, common, names: Arc::default() })
 });
 
@@ -190,12 +195,14 @@ impl Common {
         let path = text_array(text()?)?;
         let isolation = text()?;
         let encoding = text()?;
+        let bypass = text()?;
         Some(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             has_temporary: path.iter().any(|schema| schema.starts_with("pg_temp")),
             path,
             read_committed: matches!(isolation, "read committed" | "read uncommitted"),
             utf8: encoding == "UTF8",
+            bypass: bypass == "true",
         })
     }
 }
@@ -250,8 +257,8 @@ mod tests {
 
     #[test]
     fn equal_rows_are_the_same_facts_and_any_difference_is_another() {
-        let ann = ["{pg_catalog,public}", "read committed", "UTF8", "ann", "{}"];
-        let bob = ["{pg_catalog,public}", "read committed", "UTF8", "bob", "{}"];
+        let ann = ["{pg_catalog,public}", "read committed", "UTF8", "false", "ann", "{}"];
+        let bob = ["{pg_catalog,public}", "read committed", "UTF8", "false", "bob", "{}"];
         let one = facts("app", &[], &ann);
         assert_eq!(one.id, facts("app", &[], &ann).id);
         for other in [facts("app", &[], &bob), facts("b", &[], &ann)] {
@@ -262,7 +269,9 @@ mod tests {
 
     #[test]
     fn custom_settings_part_the_facts_but_not_what_is_common() {
-        let with = |name, value| facts("app", &[name], &["{public}", "read committed", "UTF8", "ann", value]);
+        let with = |name, value| {
+            facts("app", &[name], &["{public}", "read committed", "UTF8", "false", "ann", value])
+        };
         let one = with("app.tenant", "{1}");
         let others = [with("app.tenant", "{2}"), with("app.tenant", "{NULL}"), with("app.user", "{1}")];
         for other in others {
@@ -277,10 +286,11 @@ mod tests {
 
     #[test]
     fn reads_path_isolation_and_temporary_schema() {
-        let read = facts("x", &[], &["{pg_temp_3,pg_catalog,\"My \\\"S\"}", "serializable", "LATIN1", "{}"]);
+        let read =
+            facts("x", &[], &["{pg_temp_3,pg_catalog,\"My \\\"S\"}", "serializable", "LATIN1", "true", "{}"]);
         let common = &read.common;
         assert_eq!(common.path, ["pg_temp_3", "pg_catalog", "My \"S"]);
-        assert!(common.has_temporary && !common.read_committed && !common.utf8);
-        assert!(Facts::intern("x", &Arc::default(), &row(&["oops", "a", "b"])).is_none());
+        assert!(common.has_temporary && common.bypass && !common.read_committed && !common.utf8);
+        assert!(Facts::intern("x", &Arc::default(), &row(&["oops", "a", "b", "c"])).is_none());
     }
 }

@@ -73,8 +73,6 @@ pub enum Kind {
     TransactionControl,
     /// PREPARE, EXECUTE, DEALLOCATE, DISCARD: needs or changes the session's prepared statements.
     PreparedStatements,
-    /// `SET larder.mode = 'bypass' | 'serve'`; `true` means bypass. Still sent to the origin.
-    SetMode(bool),
     /// `SHOW larder.last`: answered by Larder itself.
     ShowLast,
     /// No statement at all.

@@ -4,7 +4,7 @@
 //! A statement that is not listed is taken to define something: it may change the catalog and everything else.
 
 use larder_core::Bypass;
-use pg_raw_parse::raw::{DiscardMode, DropBehavior, TransactionStmtKind as Transaction, VariableSetKind};
+use pg_raw_parse::raw::{DiscardMode, DropBehavior, TransactionStmtKind as Transaction};
 use pg_raw_parse::{ConstValue, Node, nodes};
 
 use crate::collect::{Collector, collect};
@@ -202,18 +202,6 @@ fn describe_set(set: &nodes::VariableSetStmt) -> Statement {
     let folded = name.to_ascii_lowercase();
     let settings = Settings::changed_by(&folded);
     let effect = Effect { settings, ..Effect::default() };
-    if name == "larder.mode" && !set.is_local {
-        let mode = match set.kind {
-            VariableSetKind::VAR_SET_VALUE => set.args().first().and_then(string_constant),
-            VariableSetKind::VAR_SET_DEFAULT | VariableSetKind::VAR_RESET => Some("serve"),
-            _ => None,
-        };
-        match mode {
-            Some("bypass") => return kind(Kind::SetMode(true), Effect::default()),
-            Some("serve") => return kind(Kind::SetMode(false), Effect::default()),
-            _ => {}
-        }
-    }
     let transaction = matches!(name, "TRANSACTION" | "SESSION CHARACTERISTICS" | "TRANSACTION SNAPSHOT")
         || (folded.starts_with("transaction_") && settings != Settings::Nothing);
     if transaction {

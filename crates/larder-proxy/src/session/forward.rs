@@ -70,7 +70,6 @@ impl Session {
     fn prepare_session_for(&mut self, plan: &Plan) {
         self.expect_effect(&plan.effect);
         match &plan.kind {
-            Kind::SetMode(bypass) => self.asked_bypass = *bypass,
             Kind::Begin(begin) if self.transaction.status == b'I' => {
                 self.transaction.plain =
                     begin.deferrable && (begin.names_read_committed || self.default_is_read_committed());

@@ -123,7 +123,7 @@ impl Session {
         if self.knowledge.stale {
             return Err(Bypass::SettingsUnknown);
         }
-        if self.asked_bypass {
+        if self.facts().is_some_and(|facts| facts.common.bypass) {
             return Err(Bypass::SessionBypass);
         }
         if self.transaction.status == b'I' && !deferred && !self.default_is_read_committed() {

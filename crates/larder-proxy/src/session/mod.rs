@@ -97,8 +97,6 @@ pub(crate) struct Session {
     blind: bool,
     /// Only frame headers are looked at (`mode = "bypass"`).
     plain: Option<Plain>,
-    /// `SET larder.mode = 'bypass'`.
-    asked_bypass: bool,
 
     outstanding: Outstanding,
     statements: Statements,
@@ -155,7 +153,6 @@ impl Session {
             caching,
             blind: replication,
             plain,
-            asked_bypass: false,
             outstanding: Outstanding::default(),
             statements: Statements::default(),
             portals: HashMap::default(),

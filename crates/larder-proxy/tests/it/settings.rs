@@ -97,6 +97,47 @@ async fn a_session_can_ask_to_be_left_alone() {
         warm(&mut client, sql).await;
         client.value(&format!("/* larder: bypass */ {sql}")).await.unwrap();
         assert_eq!(served(&mut client).await, "bypass; reason=hint");
+        // A setting like any other: whatever changes it is heeded, and whatever takes it back.
+        let ways = [
+            ("select set_config('larder.mode', 'bypass', false)", "reset larder.mode"),
+            ("set larder.mode to bypass", "discard all"),
+            ("set session larder.mode = 'bypass'", "reset all"),
+            ("begin; set larder.mode = 'bypass'", "rollback"),
+            ("begin; set local larder.mode = 'bypass'", "commit"),
+        ];
+        for (on, off) in ways {
+            for statement in on.split("; ") {
+                client.query(statement).await.unwrap();
+            }
+            client.value(sql).await.unwrap();
+            assert_eq!(served(&mut client).await, "bypass; reason=session_bypass", "{on}");
+            client.query(off).await.unwrap();
+            warm(&mut client, sql).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_role_can_be_left_alone_for_good() {
+    each_version(async |origin| {
+        let larder = rig(&origin).await;
+        let sql = "select name from item where id = 7";
+        warm(&mut RawClient::superuser(larder.addr()).await.unwrap(), sql).await;
+        origin
+            .sql("create role careful superuser login; alter role careful set larder.mode = 'bypass'")
+            .unwrap();
+        let by_role = Login::new("careful", "postgres");
+        let by_option = Login::new("postgres", "postgres").parameter("options", "-c larder.mode=bypass");
+        for login in [by_role, by_option] {
+            let mut client = RawClient::login(larder.addr(), &login).await.unwrap();
+            for _ in 0..3 {
+                client.value(sql).await.unwrap();
+                assert_eq!(served(&mut client).await, "bypass; reason=session_bypass", "{login:?}");
+            }
+            client.query("set larder.mode = 'serve'").await.unwrap();
+            warm(&mut client, sql).await;
+        }
     })
     .await;
 }
