@@ -132,7 +132,7 @@ impl Guarded {
         Ok(())
     }
 
-    /// Sends a signal to a process of the server.
+    /// Sends a signal to a process of the server. After SIGSTOP it has stopped when this returns.
     ///
     /// # Errors
     /// No such process.
@@ -142,6 +142,7 @@ impl Guarded {
         self.stopped.retain(|p| *p != pid);
         if signal == Signal::STOP {
             self.stopped.push(pid);
+            wait_until_stopped(pid);
         }
         Ok(())
     }
@@ -195,6 +196,17 @@ impl Guarded {
         if let Some(line) = &mut self.line {
             let _ = writeln!(line, "{text}");
         }
+    }
+}
+
+/// On another core a process runs on for a moment after SIGSTOP was sent. It stops, or it is gone.
+fn wait_until_stopped(pid: Pid) {
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    // "pid (name) state ...": the name may hold anything.
+    let runs =
+        |stat: &str| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z', 'X']));
+    while std::fs::read_to_string(&stat).is_ok_and(|stat| runs(&stat)) {
+        std::thread::yield_now();
     }
 }
 
