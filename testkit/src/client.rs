@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
+use larder_login::Stream;
 use postgres_protocol::authentication::{
     md5_hash,
     sasl::{ChannelBinding, ScramSha256},
@@ -14,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::frame::{self, Frame};
+use crate::{
+    certificates::Tls,
+    frame::{self, Frame},
+};
 
 /// How long one read or write may take, unless [`RawClient::set_limit`] says otherwise. Tests run on loaded machines.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -28,6 +32,18 @@ pub struct Login {
     pub parameters: Vec<(String, String)>,
     /// Given if the server asks for one.
     pub password: Option<String>,
+    /// What is said of channel binding in SCRAM.
+    pub binding: Binding,
+}
+
+/// What a client says of channel binding in SCRAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// It does not know it: most drivers.
+    #[default]
+    Unknown,
+    /// It knows it, and uses it if it is offered: libpq on TLS.
+    Preferred,
 }
 
 impl Login {
@@ -41,13 +57,20 @@ impl Login {
     #[must_use]
     pub fn new(user: &str, database: &str) -> Self {
         let parameters = vec![("user".into(), user.into()), ("database".into(), database.into())];
-        Self { version: frame::PROTOCOL_3_0, parameters, password: None }
+        Self { version: frame::PROTOCOL_3_0, parameters, password: None, binding: Binding::Unknown }
     }
 
     /// With this password.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// With channel binding if the server offers it.
+    #[must_use]
+    pub fn binding(mut self) -> Self {
+        self.binding = Binding::Preferred;
         self
     }
 
@@ -82,7 +105,7 @@ pub struct CancelKey {
 /// A connection whose every byte is the test's business.
 #[derive(Debug)]
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Stream,
     received: BytesMut,
     limit: Duration,
     greeting: Vec<Frame>,
@@ -97,7 +120,56 @@ impl RawClient {
         let stream =
             timeout(LIMIT, TcpStream::connect(addr)).await.context("connecting takes too long")??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: BytesMut::new(), limit: LIMIT, greeting: vec![] })
+        Ok(Self::over(Stream::Plain(stream)))
+    }
+
+    /// Connects, and sends nothing but what TLS needs: unless that is to begin directly, a request for it first.
+    ///
+    /// # Errors
+    /// Nobody listens there, the request is refused, or the handshake fails.
+    pub async fn open_tls(addr: impl ToSocketAddrs, tls: &Tls) -> Result<Self> {
+        let mut plain = Self::open(addr).await?;
+        if !tls.direct {
+            plain.send(frame::untagged(frame::SSL_REQUEST, b"")).await?;
+            let answer = plain.byte().await?;
+            ensure!(answer == b'S', "TLS is refused with {:?}", char::from(answer));
+        }
+        plain.secure(tls).await
+    }
+
+    /// The handshake, now, on this connection.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn secure(self, tls: &Tls) -> Result<Self> {
+        let Stream::Plain(stream) = self.stream else { bail!("encrypted already") };
+        let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
+        let handshake = connector.connect("localhost".try_into()?, stream);
+        let stream = timeout(LIMIT, handshake).await.context("the handshake takes too long")??;
+        Ok(Self::over(Stream::Tls(Box::new(stream.into()))))
+    }
+
+    /// Connects over TLS and logs in.
+    ///
+    /// # Errors
+    /// As [`RawClient::open_tls`] and [`RawClient::login`].
+    pub async fn login_tls(addr: impl ToSocketAddrs, tls: &Tls, login: &Login) -> Result<Self> {
+        let mut client = Self::open_tls(addr, tls).await?;
+        client.log_in(login).await?;
+        Ok(client)
+    }
+
+    /// Logs in on a connection that is open.
+    ///
+    /// # Errors
+    /// As [`RawClient::login`].
+    pub async fn log_in(&mut self, login: &Login) -> Result<()> {
+        self.send(frame::startup(login.version, &login.parameters)).await?;
+        self.authenticate(login).await
+    }
+
+    fn over(stream: Stream) -> Self {
+        Self { stream, received: BytesMut::new(), limit: LIMIT, greeting: vec![] }
     }
 
     /// Connects and logs in, by whichever of trust, password, md5 and SCRAM-SHA-256 the server asks for.
@@ -106,8 +178,7 @@ impl RawClient {
     /// The server says no: its sentence and SQLSTATE are in the error.
     pub async fn login(addr: impl ToSocketAddrs, login: &Login) -> Result<Self> {
         let mut client = Self::open(addr).await?;
-        client.send(frame::startup(login.version, &login.parameters)).await?;
-        client.authenticate(login).await?;
+        client.log_in(login).await?;
         Ok(client)
     }
 
@@ -129,10 +200,11 @@ impl RawClient {
     /// # Errors
     /// The other side is gone, or takes none of them in time.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        timeout(self.limit, self.stream.write_all(bytes.as_ref()))
-            .await
-            .context("sending takes too long")??;
-        Ok(())
+        let send = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        Ok(timeout(self.limit, send).await.context("sending takes too long")??)
     }
 
     /// Sends several messages in one write.
@@ -308,12 +380,18 @@ impl RawClient {
     /// # Errors
     /// The connection is gone.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        Ok(self.stream.local_addr()?)
+        Ok(self.stream.tcp().local_addr()?)
     }
 
     /// The stream itself, for what this client cannot do.
+    ///
+    /// # Panics
+    /// If it is encrypted.
     pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        match &mut self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(_) => panic!("the stream is encrypted"),
+        }
     }
 
     /// Answers the server's demands until ReadyForQuery.
@@ -326,7 +404,13 @@ impl RawClient {
             let mut body = frame.body.clone();
             match frame.tag {
                 b'Z' => return Ok(()),
-                b'E' => bail!("login refused: {frame:?}"),
+                b'E' => {
+                    let fields: Vec<_> = frame
+                        .fields()
+                        .map(|(letter, value)| char::from(letter).to_string() + &value)
+                        .collect();
+                    bail!("login refused: {}", fields.join(" | "));
+                }
                 b'R' => match body.get_i32() {
                     3 => self.send(frame::password(password()?)).await?,
                     5 => {
@@ -336,9 +420,17 @@ impl RawClient {
                     }
                     10 => {
                         ensure!(body.starts_with(b"SCRAM-SHA-256"), "unknown SASL mechanisms {body:?}");
-                        let exchange =
-                            ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
-                        self.send(sasl_initial(exchange.message())).await?;
+                        let plus = body.starts_with(b"SCRAM-SHA-256-PLUS");
+                        let bound = self.stream.server_end_point();
+                        let (name, binding) = match (login.binding, bound) {
+                            (Binding::Preferred, Some(hash)) if plus => {
+                                ("SCRAM-SHA-256-PLUS", ChannelBinding::tls_server_end_point(hash))
+                            }
+                            (Binding::Preferred, Some(_)) => ("SCRAM-SHA-256", ChannelBinding::unrequested()),
+                            _ => ("SCRAM-SHA-256", ChannelBinding::unsupported()),
+                        };
+                        let exchange = ScramSha256::new(password()?.as_bytes(), binding);
+                        self.send(sasl_initial(name, exchange.message())).await?;
                         scram = Some(exchange);
                     }
                     11 => {
@@ -367,8 +459,9 @@ impl RawClient {
 }
 
 /// SASLInitialResponse.
-fn sasl_initial(data: &[u8]) -> Bytes {
-    let mut body = BytesMut::from(&b"SCRAM-SHA-256\0"[..]);
+fn sasl_initial(mechanism: &str, data: &[u8]) -> Bytes {
+    let mut body = BytesMut::from(mechanism.as_bytes());
+    body.extend_from_slice(b"\0");
     body.extend_from_slice(&i32::try_from(data.len()).unwrap().to_be_bytes());
     body.extend_from_slice(data);
     frame::message(b'p', &body)

@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 use larder_cache::{Fence, Moment, Tags};
 use larder_core::{CatalogCell, FeedHealth, Level};
 use larder_feed::{Account, FeedConfig};
-use larder_proxy::{CountersSnapshot, Proxy, ProxyConfig};
+use larder_login::OriginTls;
+use larder_proxy::{Access, CountersSnapshot, Proxy, ProxyConfig};
 use larder_sandbox::Postgres;
 use tokio::sync::oneshot;
 
@@ -41,6 +42,8 @@ impl InProcess {
             max_clients: 1000,
             origin_host: Ipv4Addr::LOCALHOST.to_string(),
             origin_port: origin.port(),
+            origin_tls: OriginTls::default(),
+            access: Access::default(),
             connect_timeout: Duration::from_secs(5),
             serve: true,
             level: Level::Strict,
@@ -98,6 +101,7 @@ impl InProcess {
                 user: "postgres".to_owned(),
                 password: None,
                 database: "postgres".to_owned(),
+                tls: OriginTls::default(),
                 connect_timeout: Duration::from_secs(5),
             },
             max_lag,

@@ -4,6 +4,7 @@
 //! For tests only: what cannot be set up panics, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
+mod certificates;
 mod client;
 mod clusters;
 mod compare;
@@ -17,7 +18,8 @@ mod sqlx_script;
 mod tokio_postgres_script;
 mod transcript;
 
-pub use client::{CancelKey, Login, RawClient};
+pub use certificates::{Authority, Identity, Tls, write};
+pub use client::{Binding, CancelKey, Login, RawClient};
 pub use clusters::{each_version, pg, pg15, pg18};
 pub use compare::{Script, Step, Target, Until, assert_same, compare, run};
 pub use drivers::Driver;

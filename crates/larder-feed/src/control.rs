@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use larder_core::{Catalog, Lsn};
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::Account;
 use crate::catalog::{self, Fingerprint, Loaded};
 use crate::coverage::Sampled;
-use crate::error::{Failure, while_connecting, within};
+use crate::error::{Failure, within};
 use crate::fold::Index;
+use crate::session;
 use crate::stream::Slot;
 use crate::visibility::Snapshot;
 
@@ -55,9 +56,6 @@ impl Control {
     /// Connects, logs in, and prepares the statements that are needed often.
     pub(crate) async fn connect(account: &Account) -> Result<Self, Failure> {
         let mut config = tokio_postgres::Config::new();
-        config.host(&account.host).port(account.port).user(&account.user).dbname(&account.database);
-        config.connect_timeout(account.connect_timeout).tcp_user_timeout(Duration::from_secs(25));
-        config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
         config.application_name("larder control");
         // Whatever ALTER ROLE or ALTER DATABASE say: names come out qualified, and nothing here can write or linger.
         config.options(
@@ -65,12 +63,7 @@ impl Control {
              -c default_transaction_read_only=on -c statement_timeout=60s -c idle_session_timeout=0 -c jit=off \
              -c idle_in_transaction_session_timeout=60s -c datestyle=ISO -c extra_float_digits=1 -c bytea_output=hex",
         );
-        if let Some(password) = &account.password {
-            config.password(password);
-        }
-        let connecting = async { config.connect(NoTls).await.map_err(while_connecting) };
-        let (client, connection) =
-            within(account.connect_timeout, "the control connection", connecting).await?;
+        let (client, connection) = session::connect(account, &mut config).await?;
         let driver = tokio::spawn(async move {
             // What ends the connection fails the query in flight, and is told there.
             let _ = connection.await;

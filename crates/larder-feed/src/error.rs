@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use larder_core::Finding;
+use larder_login::ConnectError;
 
 use crate::{Account, findings};
 
@@ -13,6 +14,9 @@ pub(crate) enum Failure {
     /// No connection could be made.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    /// The origin answers, but not with the TLS that is asked for.
+    #[error("no TLS: {0}")]
+    Tls(ConnectError),
     /// A connection broke.
     #[error("connection lost: {0}")]
     Lost(#[from] io::Error),
@@ -56,6 +60,15 @@ impl std::fmt::Display for ServerError {
     }
 }
 
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Tcp(error) => Self::Connect(error),
+            other => Self::Tls(other),
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
@@ -74,6 +87,7 @@ impl Failure {
         match self {
             Self::Preflight(found) => found.clone(),
             Self::Connect(error) => vec![findings::unreachable(account, error)],
+            Self::Tls(error) => vec![findings::tls(account, error)],
             Self::Authentication(why) => vec![findings::authentication(account, why)],
             Self::Server(error) => vec![findings::refused(account, error)],
             Self::Timeout { .. } | Self::Lost(_) | Self::Control(_) | Self::Protocol(_) => {

@@ -3,6 +3,7 @@
 use std::io;
 
 use larder_core::Finding;
+use larder_login::ConnectError;
 
 use crate::Account;
 use crate::control::Preflight;
@@ -55,6 +56,15 @@ pub(crate) fn unreachable(account: &Account, error: &io::Error) -> Finding {
         "unreachable",
         format!("the origin at {}:{} does not answer: {error}", account.host, account.port),
         "check that PostgreSQL runs and listens there, and [origin] control_url".to_owned(),
+    )
+}
+
+/// No TLS as it is asked for.
+pub(crate) fn tls(account: &Account, error: &ConnectError) -> Finding {
+    finding(
+        "tls",
+        format!("no connection to the origin at {}:{}: {error}", account.host, account.port),
+        error.hint().unwrap_or("correct [origin] tls and tls_ca, or TLS at the origin").to_owned(),
     )
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use larder_cache::{Fence, Moment, Tags};
 use larder_core::{Catalog, CatalogCell, FeedHealth, FeedState, Finding};
+use larder_login::OriginTls;
 
 use crate::error::Failure;
 use crate::follow::Follower;
@@ -35,6 +36,7 @@ mod fold;
 mod follow;
 mod framing;
 mod incarnation;
+mod session;
 mod stream;
 mod visibility;
 mod wire;
@@ -51,6 +53,7 @@ pub struct Account {
     pub user: String,
     pub password: Option<String>,
     pub database: String,
+    pub tls: OriginTls,
     pub connect_timeout: Duration,
 }
 
@@ -113,6 +116,22 @@ pub async fn check(config: &FeedConfig) -> Vec<Finding> {
 pub async fn load_catalog(account: &Account) -> Result<Catalog, Vec<Finding>> {
     let load = async { control::Control::connect(account).await?.load(0).await };
     load.await.map(|loaded| loaded.catalog).map_err(|failure| failure.findings(account))
+}
+
+/// An ordinary connection of this account, over TLS as the account says. Ends when the client is dropped.
+///
+/// # Errors
+/// What stands in the way, with its remedy.
+pub async fn connect(
+    account: &Account,
+    application_name: &str,
+) -> Result<tokio_postgres::Client, Vec<Finding>> {
+    let mut options = tokio_postgres::Config::new();
+    options.application_name(application_name);
+    let connected = session::connect(account, &mut options).await;
+    let (client, connection) = connected.map_err(|failure| failure.findings(account))?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 /// The SQL of `larder setup`: the event triggers that announce DDL with a transactional logical message.

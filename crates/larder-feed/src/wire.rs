@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use larder_login::Stream;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::error::{Failure, ServerError, within};
 use crate::framing::{Frame, Framer};
-use crate::{Account, auth};
+use crate::{Account, auth, session};
 
 /// A write of some 40 bytes that is not taken within this time means that the origin is frozen or gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,17 +21,13 @@ const SLOT_LOCK_TIMEOUT: &str = "20s";
 /// A socket with frames on it.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    socket: TcpStream,
+    pub(crate) socket: Stream,
     framer: Framer,
 }
 
 impl Wire {
     pub(crate) async fn open(account: &Account) -> Result<Self, Failure> {
-        let target = (account.host.as_str(), account.port);
-        let socket = TcpStream::connect(target).await.map_err(Failure::Connect)?;
-        socket.set_nodelay(true)?;
-        keep_alive(&socket)?;
-        Ok(Self { socket, framer: Framer::default() })
+        Ok(Self { socket: session::open(account).await?, framer: Framer::default() })
     }
 
     pub(crate) async fn start(&mut self, account: &Account) -> Result<(), Failure> {
@@ -74,7 +70,11 @@ impl Wire {
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        within(WRITE_TIMEOUT, "a write", self.socket.write_all(bytes)).await
+        let write = async {
+            self.socket.write_all(bytes).await?;
+            self.socket.flush().await
+        };
+        within(WRITE_TIMEOUT, "a write", write).await
     }
 
     /// The next frame, which must be of that type; notices are passed over.
@@ -119,15 +119,6 @@ impl Wire {
             _ => Ok(()),
         }
     }
-}
-
-/// Lets the kernel find out that the other machine is gone: first probe after 10 s, given up after 25 s.
-fn keep_alive(socket: &TcpStream) -> std::io::Result<()> {
-    let probes = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
-    socket2::SockRef::from(socket).set_tcp_keepalive(&probes)
 }
 
 fn server_error(body: &[u8]) -> ServerError {

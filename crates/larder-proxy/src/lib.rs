@@ -1,10 +1,12 @@
 //! The client path: PostgreSQL clients in, answers out, from memory where that is provably right and from the origin
 //! everywhere else.
 //!
-//! Reading order: [`worker`](self) deals clients to cores, `startup` brings a session up, `session` is the state
+//! Reading order: [`worker`](self) deals clients to cores, `startup` brings a session up (`access`: who may), `session` is the state
 //! machine (`client` → `settle` → `local` or `forward`; `replies` on the way back), `plan`, `key` and `facts` are
 //! what a lookup is made of.
 
+mod access;
+mod cancel;
 mod collect;
 mod facts;
 mod key;
@@ -23,7 +25,9 @@ use std::time::Duration;
 
 use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, Level};
+use larder_login::OriginTls;
 
+pub use access::{Access, Authentication, SecretAnswer, Secrets};
 pub use server::{CountersSnapshot, Proxy};
 
 /// What the client path is told.
@@ -37,6 +41,10 @@ pub struct ProxyConfig {
     pub origin_host: String,
     /// Port of the origin.
     pub origin_port: u16,
+    /// TLS towards the origin.
+    pub origin_tls: OriginTls,
+    /// Who may come in, and how.
+    pub access: Access,
     /// Time to establish a connection to the origin.
     pub connect_timeout: Duration,
     /// `mode = "serve"`; false: plain proxy.

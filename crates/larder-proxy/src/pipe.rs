@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
+use larder_login::Stream;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 /// Room made for one read, in bytes: several small frames, little enough for ten thousand idle clients.
@@ -19,7 +19,7 @@ const KEEP: usize = 64 * 1024;
 /// A socket, what has been read from it and not yet consumed, and what is still to be written.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    stream: TcpStream,
+    stream: Stream,
     /// Read, not consumed.
     pub(crate) input: BytesMut,
     /// To be written.
@@ -27,19 +27,35 @@ pub(crate) struct Pipe {
     /// The peer will send no more.
     pub(crate) ended: bool,
     chunk: usize,
+    /// TLS may hold records that the socket did not take.
+    sealed: bool,
 }
 
 impl Pipe {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        // Small frames must not wait for an acknowledgement (Nagle); a failure only costs latency.
-        let _ = stream.set_nodelay(true);
+    pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
             input: BytesMut::with_capacity(READ_CHUNK),
             output: BytesMut::with_capacity(READ_CHUNK),
             ended: false,
             chunk: READ_CHUNK,
+            sealed: false,
         }
+    }
+
+    /// The connection underneath.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The connection underneath, to be made another: nothing that was read may be lost by it.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Everything has been handed to the socket.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.sealed
     }
 
     /// Reads once. Ready with `true` if bytes (or the end) arrived.
@@ -80,6 +96,9 @@ impl Pipe {
                 Poll::Pending => return Ok(progress),
             }
         }
+        if progress || self.sealed {
+            self.sealed = self.stream.is_tls() && Pin::new(&mut self.stream).poll_flush(cx)?.is_pending();
+        }
         if progress && self.output.capacity() > KEEP {
             self.output = BytesMut::with_capacity(READ_CHUNK);
         } else if progress {
@@ -91,7 +110,20 @@ impl Pipe {
     /// Writes what is left and tells the peer that no more will come.
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)?;
-        if self.output.is_empty() { Pin::new(&mut self.stream).poll_shutdown(cx) } else { Poll::Pending }
+        if self.is_flushed() { Pin::new(&mut self.stream).poll_shutdown(cx) } else { Poll::Pending }
+    }
+
+    /// Writes what is left and, on TLS, that this is the end: without that the peer would take it for an attack. Ready
+    /// when there is nothing more to do, also because the peer is gone.
+    pub(crate) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_flush(cx).is_err() {
+            return Poll::Ready(());
+        }
+        match (self.is_flushed(), self.stream.is_tls()) {
+            (true, true) => Pin::new(&mut self.stream).poll_shutdown(cx).map(|_| ()),
+            (true, false) => Poll::Ready(()),
+            (false, _) => Poll::Pending,
+        }
     }
 
     /// Moves everything read to `to`, uninterpreted.

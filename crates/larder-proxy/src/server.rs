@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::cancel::Cancels;
 use crate::collect::ProxyCollector;
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
@@ -67,6 +68,7 @@ impl Proxy {
         let store = Store::new(Arc::clone(&shared.fence), config.memory, config.max_result);
         let origin_reachable = Arc::new(AtomicBool::new(true));
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
+        let cancels = Arc::new(Cancels::default());
         let config = Arc::new(config);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = match config.workers {
@@ -83,9 +85,12 @@ impl Proxy {
             workers.push(Hand { orders, metrics: Arc::clone(&metrics) });
             let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
+            let cancels = Arc::clone(&cancels);
             threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
                 let plans = std::cell::RefCell::new(Plans::new());
-                Worker { config, shared, store, metrics, plans, origin_reachable, fills }.run(received).await;
+                let worker =
+                    Worker { config, shared, store, metrics, plans, origin_reachable, fills, cancels };
+                worker.run(received).await;
             })?);
         }
         let (stop_accepting, stopped) = oneshot::channel();
@@ -194,12 +199,12 @@ async fn accept(
             _ = &mut stopped => return,
         };
         let clients = |hand: &Hand| hand.metrics.clients.load(Ordering::Relaxed);
-        match accepted.and_then(|(socket, _)| socket.into_std()) {
-            Ok(socket) => {
+        match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
+            Ok((socket, peer)) => {
                 let welcome = workers.iter().map(clients).sum::<usize>() < max_clients;
                 let Some(hand) = workers.iter().min_by_key(|hand| clients(hand)) else { return };
                 hand.metrics.clients.fetch_add(1, Ordering::Relaxed);
-                if hand.orders.send(Order::Serve(socket, welcome)).is_err() {
+                if hand.orders.send(Order::Serve { socket, peer, welcome }).is_err() {
                     return;
                 }
             }

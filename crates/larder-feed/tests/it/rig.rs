@@ -126,6 +126,7 @@ pub(crate) fn config(pg: &Postgres, user: &str) -> FeedConfig {
             user: user.to_owned(),
             password: None,
             database: "postgres".to_owned(),
+            tls: larder_login::OriginTls::default(),
             connect_timeout: Duration::from_secs(5),
         },
         max_lag: Duration::from_secs(1),

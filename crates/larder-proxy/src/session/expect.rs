@@ -94,6 +94,8 @@ pub(crate) enum Own {
     Probe,
     /// The Sync after statements that were sent ahead.
     Sync,
+    /// A statement that fails, in place of one that was cancelled while it waited here in a deferred transaction.
+    Failure,
 }
 
 /// The queue.

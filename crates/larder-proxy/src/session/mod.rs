@@ -32,6 +32,7 @@ use larder_cache::Moment;
 use larder_core::Bypass;
 use larder_wire::encode::{self, Severity};
 
+use crate::cancel::CancelSeat;
 use crate::metrics::Outcome;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
@@ -127,6 +128,8 @@ pub(crate) struct Session {
     /// The present, as of the last look at the clock for a lookup.
     now: Moment,
     key: Vec<u8>,
+    /// For cancel requests while it waits here; none if the origin gave it no key.
+    seat: Option<CancelSeat>,
     /// The origin said why it ends the session.
     farewell: bool,
     /// The client was told of other columns than its statement has now: it would misread the rows.
@@ -141,6 +144,7 @@ impl Session {
         origin: Pipe,
         database: String,
         replication: bool,
+        seat: Option<CancelSeat>,
     ) -> Self {
         let caching = if worker.config.serve { Caching::On } else { Caching::Off(Bypass::ModeBypass) };
         let plain = (!worker.config.serve && !replication).then(Plain::default);
@@ -173,6 +177,7 @@ impl Session {
             last: None,
             now: Moment::default(),
             key: Vec::new(),
+            seat,
             farewell: false,
             outdated: false,
         }
@@ -304,9 +309,8 @@ impl Session {
     }
 
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let origin = self.origin.poll_flush(cx).is_err() || self.origin.output.is_empty();
-        let client =
-            self.client.ended || self.client.poll_flush(cx).is_err() || self.client.output.is_empty();
+        let origin = self.origin.poll_goodbye(cx).is_ready();
+        let client = self.client.ended || self.client.poll_goodbye(cx).is_ready();
         if origin && client { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -400,6 +400,12 @@ impl Session {
                 self.origin.ended = true;
                 return Fate::Relay;
             }
+            // The client has had its error; this is the end of the statement that it cancelled.
+            (Own::Failure, b'Z') => {
+                self.outstanding.pop();
+                self.transaction.status = backend::ready_status(body).unwrap_or(b'E');
+                return Fate::Relay;
+            }
             (_, b'Z') => {
                 self.outstanding.pop();
                 self.knowledge.probing = None;

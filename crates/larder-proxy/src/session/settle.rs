@@ -4,15 +4,17 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Buf;
+use bytes::Buf as _;
 use larder_cache::{Flight, Miss, Moment};
 use larder_core::{Bypass, Level};
+use larder_wire::encode::{self, Severity};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Session;
 use super::expect::{Expect, Own};
 use super::fill::{FOLLOW, Fill, PLACE};
 use super::forward::Route;
+use crate::cancel::Cancelled;
 use crate::facts;
 use crate::metrics::Outcome;
 use crate::plan::Plan;
@@ -42,6 +44,15 @@ pub(crate) enum Attempt {
         step: usize,
     },
     Forward(Bypass),
+}
+
+/// What came of joining those who ask the same.
+#[derive(Debug)]
+enum Joined {
+    /// Another's query has ended: its answer may be there.
+    Waited,
+    /// It is this session's turn to ask the origin, with a fill if it asks for all.
+    Go(Option<Fill>),
 }
 
 /// Longest wait for the read barrier of `level = "linearizable"`.
@@ -79,27 +90,74 @@ impl Session {
                     drop(plan);
                     break Route { started: arrival, outcome: Outcome::Miss(why), fill: None, step };
                 }
-                Attempt::Miss { plan, why, step } => match self.worker.store.join(&self.key) {
-                    // A read that must see a write still on its way would not be helped by an earlier query.
-                    Flight::Follow(other) if !followed && why != Miss::WriteInFlight && self.may_wait() => {
-                        followed = true;
-                        let _ = tokio::time::timeout(FOLLOW, other.wait()).await;
-                        self.now = Moment::now();
+                Attempt::Miss { plan, why, step } => {
+                    let may_follow = !std::mem::replace(&mut followed, true);
+                    match self.join(request, plan, why, may_follow).await {
+                        Ok(Joined::Waited) => self.now = Moment::now(),
+                        Ok(Joined::Go(fill)) => {
+                            break Route { started: arrival, outcome: Outcome::Miss(why), fill, step };
+                        }
+                        Err(Cancelled) => {
+                            self.cancel(request);
+                            return Ok(());
+                        }
                     }
-                    Flight::Lead(guard) => {
-                        let permit = self.place().await;
-                        // The guard's epoch is the plan's, or the tags may be another catalog's.
-                        let fill = (guard.epoch() == plan.epoch).then(|| Fill::new(guard, plan, permit));
-                        break Route { started: arrival, outcome: Outcome::Miss(why), fill, step };
-                    }
-                    Flight::Follow(_) | Flight::Alone => {
-                        break Route { started: arrival, outcome: Outcome::Miss(why), fill: None, step };
-                    }
-                },
+                }
             }
         };
         self.forward(request, route);
         Ok(())
+    }
+
+    /// Joins those who ask the same.
+    async fn join(
+        &self,
+        request: Request,
+        plan: Rc<Plan>,
+        why: Miss,
+        may_follow: bool,
+    ) -> Result<Joined, Cancelled> {
+        match self.worker.store.join(&self.key) {
+            // A read that must see a write still on its way would not be helped by an earlier query.
+            Flight::Follow(other) if may_follow && why != Miss::WriteInFlight && self.may_wait() => {
+                let _ = self.wait(request, tokio::time::timeout(FOLLOW, other.wait())).await?;
+                Ok(Joined::Waited)
+            }
+            Flight::Lead(guard) => {
+                let permit = self.wait(request, self.place()).await?;
+                // The guard's epoch is the plan's, or the tags may be another catalog's.
+                let fill = (guard.epoch() == plan.epoch).then(|| Fill::new(guard, plan, permit));
+                Ok(Joined::Go(fill))
+            }
+            Flight::Follow(_) | Flight::Alone => Ok(Joined::Go(None)),
+        }
+    }
+
+    /// Waits for something that happens elsewhere, unless a cancel request ends the wait. (Not after Flush: all up to the
+    /// next Sync would have to be skipped.)
+    async fn wait<T>(&self, request: Request, what: impl Future<Output = T>) -> Result<T, Cancelled> {
+        let flushed = matches!(request, Request::Batch { tag, .. } if tag != b'S');
+        match &self.seat {
+            Some(seat) if !flushed => seat.wait(what).await,
+            _ => Ok(what.await),
+        }
+    }
+
+    /// The client cancelled a request while it waited here: says so, as the origin would.
+    fn cancel(&mut self, request: Request) {
+        self.drop_request(request);
+        self.worker.metrics.failed();
+        self.last = None;
+        let message = "canceling statement due to user request";
+        encode::error(&mut self.client.output, Severity::Error, "57014", message, None);
+        if self.deferred.is_some() {
+            // The transaction has failed, and the origin must know: a savepoint that does not exist does that.
+            self.materialize();
+            encode::query(&mut self.origin.output, "rollback to savepoint larder_cancelled");
+            self.outstanding.push(Expect::Own(Own::Failure));
+        } else {
+            encode::ready_for_query(&mut self.client.output, self.transaction.status);
+        }
     }
 
     fn attempt(&mut self, request: Request, arrival: Moment, followed: bool) -> Attempt {

@@ -1,6 +1,6 @@
 //! How a cluster is to be.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::Postgres;
 use crate::{
@@ -37,6 +37,15 @@ const SETTINGS: [(&str, &str); 14] = [
 /// disk is not waited for.
 const NOT_DURABLE: [(&str, &str); 2] = [("fsync", "off"), ("full_page_writes", "off")];
 
+/// Files of the data directory: certificate, key, authorities of clients.
+const TLS_FILES: [&str; 3] = ["server.crt", "server.key", "root.crt"];
+const TLS_SETTINGS: [(&str, &str); 4] = [
+    ("ssl", "on"),
+    ("ssl_cert_file", TLS_FILES[0]),
+    ("ssl_key_file", TLS_FILES[1]),
+    ("ssl_ca_file", TLS_FILES[2]),
+];
+
 /// How a cluster is to be; see [`Postgres::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct PostgresBuilder {
@@ -44,6 +53,7 @@ pub struct PostgresBuilder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     durable: bool,
+    tls: Option<[String; 3]>,
 }
 
 impl PostgresBuilder {
@@ -75,12 +85,22 @@ impl PostgresBuilder {
         self
     }
 
+    /// With TLS: the server's certificate (and chain), its key, and the authorities of clients' certificates, all PEM.
+    #[must_use]
+    pub fn tls(mut self, certificate: &str, key: &str, client_ca: &str) -> Self {
+        self.tls = Some([certificate, key, client_ca].map(str::to_owned));
+        self
+    }
+
     /// Starts the cluster.
     ///
     /// # Errors
     /// No such PostgreSQL on this machine, or it does not start: the error says what, where and why.
     pub fn start(self) -> Result<Postgres> {
-        let programs = locate::postgres(self.version)?;
+        let programs = match self.tls {
+            Some(_) => locate::postgres_with_tls(self.version)?,
+            None => locate::postgres(self.version)?,
+        };
         let owner = Owner::unprivileged();
         let template = template::data_directory(&programs, owner)?;
         let dir = RunDir::new("pg", owner)?;
@@ -89,6 +109,7 @@ impl PostgresBuilder {
         let guarded = Guarded::new(owner, dir.path(), dir.path().join("log"))?;
         let mut postgres = Postgres { guarded, programs, owner, port: 0, hba: self.hba.clone(), dir };
         postgres.write_hba()?;
+        self.write_certificates(&data, owner)?;
         let conf = data.join("postgresql.conf");
         let base = fs::read_to_string(&conf).context(|| format!("cannot read {}", conf.display()))?;
         let mut attempt = 1;
@@ -105,13 +126,28 @@ impl PostgresBuilder {
         }
     }
 
+    fn write_certificates(&self, data: &Path, owner: Owner) -> Result<()> {
+        let Some(texts) = &self.tls else { return Ok(()) };
+        for (name, text) in TLS_FILES.iter().zip(texts) {
+            let path = data.join(name);
+            fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
+            // PostgreSQL refuses a key that others may read.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .context(|| format!("cannot set the mode of {}", path.display()))?;
+            owner.give(&path)?;
+        }
+        Ok(())
+    }
+
     fn conf(&self, port: u16, socket_dir: &Path) -> String {
         let socket_dir = socket_dir.display().to_string();
         let port = port.to_string();
         let own = [("port", port.as_str()), ("unix_socket_directories", socket_dir.as_str())];
         let relaxed: &[(&str, &str)] = if self.durable { &[] } else { &NOT_DURABLE };
         let asked = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        let all = SETTINGS.iter().copied().chain(relaxed.iter().copied()).chain(asked).chain(own);
+        let tls: &[(&str, &str)] = if self.tls.is_some() { &TLS_SETTINGS } else { &[] };
+        let relaxed = relaxed.iter().copied().chain(tls.iter().copied());
+        let all = SETTINGS.iter().copied().chain(relaxed).chain(asked).chain(own);
         all.fold(String::from("\n# larder-sandbox\n"), |mut text, (name, value)| {
             let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
             text

@@ -10,7 +10,7 @@ pub(crate) use setup::setup;
 
 use anyhow::Context as _;
 use larder_core::Finding;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use crate::config::Config;
 use crate::serve::account;
@@ -18,17 +18,10 @@ use crate::serve::account;
 /// Connects to the origin with Larder's own account.
 async fn connect(config: &Config) -> anyhow::Result<Client> {
     let account = account(config).map_err(|finding| stated(&[finding]))?;
-    let mut options = tokio_postgres::Config::new();
-    options.host(&account.host).port(account.port).user(&account.user).dbname(&account.database);
-    options.connect_timeout(account.connect_timeout).application_name("larder");
-    if let Some(password) = &account.password {
-        options.password(password);
-    }
-    let connecting = options.connect(NoTls);
-    let (client, connection) =
-        connecting.await.with_context(|| format!("cannot connect to {}", config.control()))?;
-    tokio::spawn(connection);
-    Ok(client)
+    let connecting = larder_feed::connect(&account, "larder").await;
+    connecting
+        .map_err(|findings| stated(&findings))
+        .with_context(|| format!("cannot connect to {}", config.control()))
 }
 
 /// Findings as an error, each with its remedy.

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use super::KEYS;
 use super::layers::{Source, check_path};
 use super::problem::Problem;
 
@@ -69,11 +70,21 @@ fn scalar(path: &str, value: &DeValue<'_>) -> Result<String, (String, String)> {
         }
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
         DeValue::Boolean(yes) => Ok(yes.to_string()),
+        DeValue::Array(items) if is_list(path) => {
+            let items: Result<Vec<_>, _> = items.iter().map(|item| scalar(path, item.get_ref())).collect();
+            Ok(items?.join(", "))
+        }
         other => Err((
             format!("{path}: {} is not a single value", other.type_str()),
             "write one string or number".to_owned(),
         )),
     }
+}
+
+/// Whether a key takes several values: its schema says so.
+fn is_list(path: &str) -> bool {
+    let key = KEYS.iter().find(|key| key.path() == path);
+    key.is_some_and(|key| (key.schema)().to_string().contains("\"array\""))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

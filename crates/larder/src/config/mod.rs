@@ -4,6 +4,7 @@
 //! with the place it came from ([`layers`]); the table below turns the text of each key into its type
 //! ([`values`]), so every error can say where the value was written. [`render`] prints the result.
 
+mod access;
 mod file;
 mod layers;
 mod origin_url;
@@ -14,6 +15,7 @@ mod values;
 
 use std::net::SocketAddr;
 
+use access::{FilePath, Networks, Text};
 pub(crate) use larder_core::Level;
 pub(crate) use layers::{Flag, Given, Source};
 use layers::{Layers, Setting};
@@ -22,7 +24,8 @@ pub(crate) use problem::ConfigErrors;
 use problem::Problem;
 pub(crate) use render::{json, schema, toml};
 pub(crate) use values::{
-    Address, Auth, ChangeSource, Count, Filter, Format, Fraction, Mode, Plugin, Size, Span, Value,
+    Address, Auth, ChangeSource, Count, Filter, Format, Fraction, ListenTls, Mode, OriginTls, Plugin, Size,
+    Span, Value,
 };
 
 /// One key of the configuration, as the documentation, the schema and the error messages see it.
@@ -108,8 +111,25 @@ sections! {
         addr: Address = "127.0.0.1:6433", flag "listen";
         /// Most clients connected at a time; one more is refused as PostgreSQL would (SQLSTATE 53300).
         max_clients: Count = "10000";
-        /// Who authenticates clients: the origin does, message by message.
+        /// TLS for clients, once there is a certificate: prefer (for those who ask) or require.
+        tls: ListenTls = "prefer";
+        /// File with Larder's certificate and its chain, in PEM format.
+        tls_cert: FilePath = "";
+        /// File with the certificate's private key, in PEM format.
+        tls_key: FilePath = "";
+        /// File with the authorities that sign clients' certificates: every client must then show one.
+        tls_client_ca: FilePath = "";
+        /// Who authenticates clients: relay (the origin, message by message), verify (Larder, by password) or cert
+        /// (Larder, by the client's certificate alone).
         auth: Auth = "relay";
+        /// For auth = "verify": SQL that Larder's own account asks for a user's ($1) password as pg_authid keeps it.
+        auth_query: Text = "SELECT CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_catalog.pg_authid WHERE rolname = $1";
+        /// For auth = "verify" and "cert": file of users and their secrets, asked before auth_query.
+        auth_users: FilePath = "";
+        /// Time for a client to say who it is and to prove it.
+        login_timeout: Span = "1m";
+        /// Peers (load balancers) that must begin with a PROXY protocol header: networks.
+        proxy_protocol_from: Networks = "";
     }
     /// Health, metrics and status over HTTP.
     admin: Admin {
@@ -123,6 +143,10 @@ sections! {
         url: OriginUrl = "", flag "origin";
         /// Larder's own account (REPLICATION and CONNECT) for the change feed and the catalog; default: url.
         control_url: OriginUrl = "", flag "control";
+        /// TLS towards the origin: disable, prefer, require, verify-ca or verify-full, as libpq's sslmode.
+        tls: OriginTls = "prefer";
+        /// File with the authorities that may have signed the origin's certificate; default: those of the system.
+        tls_ca: FilePath = "";
         /// Longest time to wait for a connection to the origin.
         connect_timeout: Span = "5s";
         /// Most statements that fill the cache at a time.
@@ -198,8 +222,9 @@ pub(crate) fn is_configured(given: &Given) -> bool {
 pub(crate) fn load(given: &Given) -> Result<Effective, ConfigErrors> {
     let mut problems = Vec::new();
     let settings = Layers::read(given, &mut problems).into_settings();
-    let sources = settings.iter().map(|setting| setting.source.clone()).collect();
+    let sources: Vec<_> = settings.iter().map(|setting| setting.source.clone()).collect();
     let config = Config::assemble(&mut settings.into_iter(), &mut problems);
+    problems.extend(config.iter().flat_map(|config| access::contradictions(config, &sources)));
     match config {
         Some(config) if problems.is_empty() => Ok(Effective { config, sources }),
         _ => Err(ConfigErrors(problems)),

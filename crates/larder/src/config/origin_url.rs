@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value as Json, json};
 use url::{Host, Url};
 
-use super::values::{Complaint, Value};
+use super::values::{Complaint, OriginTls, Value};
 
 const SHAPE: &str = "write postgres://user:password@host:5432/database";
 
@@ -25,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) password: Option<String>,
     /// As in libpq, the role's name when none is given.
     pub(crate) database: Option<String>,
+    /// Its `sslmode`.
+    pub(crate) tls: Option<OriginTls>,
 }
 
 impl OriginUrl {
@@ -49,7 +51,7 @@ impl Value for OriginUrl {
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err((format!("\"{}:\" is not a PostgreSQL URL", url.scheme()), SHAPE.to_owned()));
         }
-        check_parameters(&url)?;
+        let tls = tls(&url)?;
         let database = decode(url.path().trim_start_matches('/'))?;
         Ok(Self(Some(Target {
             host: host(&url)?,
@@ -57,6 +59,7 @@ impl Value for OriginUrl {
             user: non_empty(decode(url.username())?),
             password: url.password().map(decode).transpose()?,
             database: non_empty(database),
+            tls,
         })))
     }
 
@@ -99,8 +102,11 @@ impl fmt::Display for Target {
             f.write_str(&self.host)?
         }
         write!(f, ":{}", self.port)?;
-        match &self.database {
-            Some(database) => write!(f, "/{}", encode(database)),
+        if let Some(database) = &self.database {
+            write!(f, "/{}", encode(database))?;
+        }
+        match self.tls {
+            Some(tls) => write!(f, "?sslmode={}", tls.name()),
             None => Ok(()),
         }
     }
@@ -112,27 +118,21 @@ impl fmt::Debug for Target {
     }
 }
 
-fn check_parameters(url: &Url) -> Result<(), Complaint> {
+/// The one parameter that is understood.
+fn tls(url: &Url) -> Result<Option<OriginTls>, Complaint> {
+    let mut found = None;
     for (name, value) in url.query_pairs() {
-        match (name.as_ref(), value.as_ref()) {
-            ("sslmode", "disable" | "allow" | "prefer") => {}
-            ("sslmode", "require" | "verify-ca" | "verify-full") => {
-                return Err((
-                    format!("sslmode={value}: TLS to the origin is not supported by this version"),
-                    "use sslmode=disable over a network that you trust".to_owned(),
-                ));
-            }
-            ("sslmode", other) => {
-                let mend = "the modes are disable, allow and prefer".to_owned();
-                return Err((format!("sslmode={other} is not a mode"), mend));
-            }
-            (other, _) => {
-                let mend = "leave it out; sslmode is the only parameter of this URL".to_owned();
-                return Err((format!("the parameter \"{other}\" is not understood"), mend));
-            }
+        if name != "sslmode" {
+            let mend = "leave it out; sslmode is the only parameter of this URL (for sslrootcert there is [origin] tls_ca)";
+            return Err((format!("the parameter \"{name}\" is not understood"), mend.to_owned()));
+        }
+        found = OriginTls::from_sslmode(&value);
+        if found.is_none() {
+            let mend = "the modes are disable, allow, prefer, require, verify-ca and verify-full".to_owned();
+            return Err((format!("sslmode={value} is not a mode"), mend));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn host(url: &Url) -> Result<String, Complaint> {

@@ -14,6 +14,13 @@ pub(crate) struct Problem {
 #[derive(Debug)]
 pub(crate) struct ConfigErrors(pub(crate) Vec<Problem>);
 
+impl ConfigErrors {
+    /// A file named by the configuration cannot be used.
+    pub(crate) fn file(what: String, mend: String) -> Self {
+        Self(vec![Problem { place: None, what, mend }])
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {

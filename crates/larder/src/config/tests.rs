@@ -60,7 +60,7 @@ fn an_origin_url_is_taken_apart() {
     assert_eq!(target.user.as_deref(), Some("l@r"));
     assert_eq!(target.password.as_deref(), Some("p:w"));
     assert_eq!(target.database.as_deref(), Some("my db"));
-    assert_eq!(url.to_string(), "postgres://l%40r:***@[::1]:5433/my%20db");
+    assert_eq!(url.to_string(), "postgres://l%40r:***@[::1]:5433/my%20db?sslmode=prefer");
 
     let url = OriginUrl::parse("postgresql://db").unwrap();
     let target = url.target().unwrap();
@@ -77,11 +77,6 @@ fn an_origin_url_that_cannot_work_is_refused_without_repeating_its_password() {
         ("h:5432/hunter2", "not a PostgreSQL URL"),
         ("postgres://u:hunter2@/d", "host"),
         ("postgres://u:hunter2@h:70000/d", "port"),
-        ("postgres://u:hunter2@h/d?sslmode=require", "TLS to the origin is not supported by this version"),
-        (
-            "postgres://u:hunter2@h/d?sslmode=verify-full",
-            "TLS to the origin is not supported by this version",
-        ),
         ("postgres://u:hunter2@h/d?sslmode=maybe", "is not a mode"),
         ("postgres://u:hunter2@h/d?options=-c", "\"options\" is not understood"),
         ("postgres://u:hunter2@a,b/d", "several hosts"),
@@ -111,15 +106,67 @@ fn all_problems_are_reported_together_with_their_place() {
 fn what_comes_later_is_refused_by_name() {
     for (given, expected) in [
         (flags(&[("valkey.url", "x")]), "[valkey] is not supported by this version"),
-        (flags(&[("listen.tls_cert", "x")]), "listen.tls_cert is not supported by this version"),
         (flags(&[("cache.mode", "shadow")]), "\"shadow\" is not supported by this version"),
-        (flags(&[("listen.auth", "verify")]), "\"verify\" is not supported by this version"),
         (environment(&[("LARDER_VALKEY_SECRET_FILE", "x")]), "[valkey] is not supported by this version"),
         (environment(&[("LARDER_ADMIN_TOKEN", "x")]), "admin.token is not supported by this version"),
     ] {
         let said = complaint(&given);
         assert!(said.contains(expected), "{said}");
     }
+}
+
+#[test]
+fn the_url_may_say_how_it_wants_tls() {
+    let mode = |pairs: &[(&str, &str)]| {
+        let config = load(&flags(pairs)).unwrap().config;
+        (config.origin_tls().name(), config.control_tls().name())
+    };
+    assert_eq!(mode(&[("origin.url", "postgres://h")]), ("prefer", "prefer"));
+    assert_eq!(mode(&[("origin.url", "postgres://h"), ("origin.tls", "require")]), ("require", "require"));
+    let url = ("origin.url", "postgres://h?sslmode=verify-full");
+    assert_eq!(mode(&[url, ("origin.tls", "require")]), ("verify-full", "verify-full"));
+    let control = ("origin.control_url", "postgres://h?sslmode=allow");
+    assert_eq!(mode(&[url, control]), ("verify-full", "prefer"));
+}
+
+#[test]
+fn keys_that_do_not_go_together_are_refused_with_what_to_do() {
+    for (pairs, expected) in [
+        (&[("listen.tls_cert", "c")][..], "set both tls_cert and tls_key, or neither"),
+        (&[("listen.tls_key", "k")], "listen.tls_key: a certificate and its key belong together"),
+        (&[("listen.tls_client_ca", "c")], "clients can show certificates over TLS only"),
+        (&[("listen.tls", "require")], "TLS is required and there is no certificate"),
+        (&[("listen.auth", "cert")], "needs an authority to judge certificates by"),
+        (&[("listen.auth", "verify"), ("listen.auth_query", "")], "has nothing to check passwords with"),
+        (&[("origin.tls_ca", "c")], "no certificate is checked with tls = \"prefer\""),
+        (&[("listen.proxy_protocol_from", "10.0.0.0/33")], "\"10.0.0.0/33\" is not a network"),
+        (&[("listen.auth", "scram")], "\"scram\" is not one of the choices"),
+    ] {
+        let said = complaint(&flags(pairs));
+        assert!(said.starts_with("flag --set: ") && said.contains(expected), "{said}");
+    }
+    let good = [
+        ("origin.tls_ca", "c"),
+        ("origin.tls", "verify-ca"),
+        ("listen.tls_cert", "c"),
+        ("listen.tls_key", "k"),
+    ];
+    assert!(load(&flags(&good)).is_ok());
+}
+
+#[test]
+fn networks_are_a_list_or_a_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("larder.toml");
+    std::fs::write(&path, "[listen]\nproxy_protocol_from = [\"10.0.0.0/8\", \"::1\"]\n").unwrap();
+    let given = Given { file: Some(path), flags: Vec::new(), environment: Vec::new() };
+    let listed = load(&given).unwrap();
+    assert!(toml(&listed).contains("proxy_protocol_from = \"10.0.0.0/8, ::1/128\""), "{}", toml(&listed));
+    let said = environment(&[("LARDER_LISTEN_PROXY_PROTOCOL_FROM", "10.0.0.0/8,::1")]);
+    assert_eq!(
+        load(&said).unwrap().config.listen.proxy_protocol_from.0,
+        listed.config.listen.proxy_protocol_from.0
+    );
 }
 
 #[test]

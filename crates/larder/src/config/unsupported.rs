@@ -3,13 +3,9 @@
 
 /// Sections and keys (`section.` stands for the whole section).
 const LATER: &[&str] = &[
-    "listen.tls_cert",
-    "listen.tls_key",
-    "listen.tls_client_ca",
     "admin.token",
     "admin.user",
     "admin.password",
-    "origin.tls",
     "cache.admit_after",
     "freshness.publication",
     "valkey.",

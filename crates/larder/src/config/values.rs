@@ -281,7 +281,31 @@ choices! {
     Auth {
         /// The origin, message by message.
         Relay = "relay",
-    } later ["verify"]
+        /// Larder, by password.
+        Verify = "verify",
+        /// Larder, by certificate.
+        Cert = "cert",
+    } later []
+    /// TLS towards clients.
+    ListenTls {
+        /// For those who ask.
+        Prefer = "prefer",
+        /// For all.
+        Require = "require",
+    } later []
+    /// TLS towards the origin.
+    OriginTls {
+        /// Never.
+        Disable = "disable",
+        /// If the origin offers it.
+        Prefer = "prefer",
+        /// Always.
+        Require = "require",
+        /// Always, and an authority vouches for the origin.
+        VerifyCa = "verify-ca",
+        /// Always, and an authority vouches for the origin and its name.
+        VerifyFull = "verify-full",
+    } later []
     /// Whether the cache answers.
     Mode {
         /// What is provably fresh is answered from memory.

@@ -10,7 +10,7 @@ use larder_feed::{Account, FeedConfig};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::Shared;
+use super::{Shared, security};
 use crate::config::Config;
 
 /// A panic in the feed is a bug; how long until it starts anew.
@@ -86,6 +86,7 @@ pub(crate) fn account(config: &Config) -> Result<Account, Finding> {
         database: target.database.clone().or(of_clients).unwrap_or_else(|| user.clone()),
         user,
         password: target.password.clone(),
+        tls: security::control_tls(config)?,
         connect_timeout: config.origin.connect_timeout.0,
     })
 }

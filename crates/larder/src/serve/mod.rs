@@ -5,6 +5,8 @@
 
 mod feed;
 mod probe;
+mod secrets;
+mod security;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -14,17 +16,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use larder_cache::{Fence, Tags};
-use larder_core::{CatalogCell, FeedHealth, Level};
-use larder_proxy::{Proxy, ProxyConfig};
+use larder_core::{CatalogCell, FeedHealth, Finding, Level};
+use larder_login::OriginTls;
+use larder_proxy::{Access, Proxy, ProxyConfig};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub(crate) use feed::{account, feed_config};
+pub(crate) use secrets::Question;
+pub(crate) use security::{access, notes, origin_tls};
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, Effective, Mode};
+use crate::config::{Config, ConfigErrors, Effective, Mode};
 
 /// What the parts of a running Larder share with the admin server.
 #[derive(Debug)]
@@ -121,7 +126,9 @@ impl Larder {
         let proxy_shared =
             larder_proxy::Shared { fence: fence.clone(), tags: tags.clone(), catalog: catalog.clone() };
         let listen = config.listen_addr();
-        let proxy = Proxy::start(proxy_config(config), proxy_shared).map_err(|error| {
+        let tls = origin_tls(config).map_err(unusable)?;
+        let access = access(config).map_err(unusable)?;
+        let proxy = Proxy::start(proxy_config(config, tls.clone(), access), proxy_shared).map_err(|error| {
             anyhow::anyhow!(
                 "cannot listen on {listen} for clients: {error}\n  -> choose another address: --listen ADDR"
             )
@@ -147,7 +154,7 @@ impl Larder {
                     warn!(%error, "admin HTTP stopped");
                 }
             }),
-            tokio::spawn(probe::run(shared.clone(), target.clone(), config.origin.connect_timeout.0)),
+            tokio::spawn(probe::run(shared.clone(), target.clone(), tls, config.origin.connect_timeout.0)),
             tokio::spawn(feed::log_changes(shared.clone())),
         ];
         Ok(Self { shared, admin_addr, _feed: feed, tasks })
@@ -204,7 +211,10 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 
 fn banner(config: &Config, larder: &Larder) {
     info!("larder {}: clients connect to {}", crate::VERSION, larder.shared.proxy.local_addr());
-    info!("origin {}", config.origin.url);
+    info!("origin {}, tls {}", config.origin.url, config.origin_tls().name());
+    for note in notes(config) {
+        warn!(code = note.code, "{} -> {}", note.problem, note.remedy);
+    }
     match config.cache.mode {
         Mode::Bypass => info!("mode bypass: a plain proxy"),
         Mode::Serve => info!(
@@ -215,13 +225,20 @@ fn banner(config: &Config, larder: &Larder) {
     info!("admin http://{}", larder.admin_addr);
 }
 
-fn proxy_config(config: &Config) -> ProxyConfig {
+/// A file that the configuration names cannot be used: that is a configuration to mend.
+fn unusable(finding: Finding) -> anyhow::Error {
+    ConfigErrors::file(finding.problem, finding.remedy).into()
+}
+
+fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> ProxyConfig {
     let target = config.origin.url.target();
     ProxyConfig {
         listen: config.listen_addr(),
         max_clients: config.listen.max_clients.0,
         origin_host: target.map(|target| target.host.clone()).unwrap_or_default(),
         origin_port: target.map(|target| target.port).unwrap_or_default(),
+        origin_tls,
+        access,
         connect_timeout: config.origin.connect_timeout.0,
         serve: config.cache.mode == Mode::Serve,
         level: config.freshness.level,

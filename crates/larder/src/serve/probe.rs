@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use larder_login::OriginTls;
 use tracing::{info, warn};
 
 use super::{OriginState, Shared};
@@ -12,15 +11,12 @@ use crate::config::Target;
 
 /// Between two looks. Each costs the origin a short-lived process, so none is made while the feed is connected.
 const EVERY: Duration = Duration::from_secs(1);
-/// SSLRequest: length 8, code 80877103. The postmaster answers `N` or `S` before any authentication, and says
-/// nothing in its log when the client then goes away.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Never returns.
-pub(super) async fn run(shared: Arc<Shared>, target: Target, timeout: Duration) {
+pub(super) async fn run(shared: Arc<Shared>, target: Target, tls: OriginTls, timeout: Duration) {
     loop {
         let proven = shared.health.is_connected() && shared.proxy.origin_reachable();
-        let state = if proven { OriginState::Reachable } else { probe(&target, timeout).await };
+        let state = if proven { OriginState::Reachable } else { probe(&target, &tls, timeout).await };
         let news = {
             let mut known = shared.origin_state.lock();
             let was = std::mem::replace(&mut *known, state.clone());
@@ -41,13 +37,10 @@ pub(super) async fn run(shared: Arc<Shared>, target: Target, timeout: Duration) 
     }
 }
 
-async fn probe(target: &Target, timeout: Duration) -> OriginState {
-    let attempt = async {
-        let mut stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-        stream.write_all(&SSL_REQUEST).await?;
-        stream.read_u8().await
-    };
-    match tokio::time::timeout(timeout, attempt).await {
+/// As far as a client's connection gets before its first message. The postmaster answers a request for TLS before any
+/// authentication, and says nothing in its log when the client then goes away.
+async fn probe(target: &Target, tls: &OriginTls, timeout: Duration) -> OriginState {
+    match tokio::time::timeout(timeout, tls.reach(&target.host, target.port)).await {
         Ok(Ok(_)) => OriginState::Reachable,
         Ok(Err(error)) => OriginState::Unreachable(error.to_string()),
         Err(_) => OriginState::Unreachable(format!("no answer within {timeout:?}")),

@@ -10,23 +10,28 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("larder-core", &[]),
     ("larder-wire", &[]),
     ("larder-cache", &[]),
+    ("larder-login", &[]),
     ("larder-sandbox", &[]),
     ("larder-sql", &["larder-core"]),
-    ("larder-feed", &["larder-core", "larder-cache", "larder-wire"]),
-    ("larder-proxy", &["larder-core", "larder-cache", "larder-wire", "larder-sql"]),
+    ("larder-feed", &["larder-core", "larder-cache", "larder-login", "larder-wire"]),
+    ("larder-proxy", &["larder-core", "larder-cache", "larder-login", "larder-wire", "larder-sql"]),
     (
         "larder",
         &[
             "larder-core",
             "larder-wire",
             "larder-cache",
+            "larder-login",
             "larder-sandbox",
             "larder-sql",
             "larder-feed",
             "larder-proxy",
         ],
     ),
-    ("larder-testkit", &["larder-cache", "larder-core", "larder-feed", "larder-proxy", "larder-sandbox"]),
+    (
+        "larder-testkit",
+        &["larder-cache", "larder-core", "larder-feed", "larder-login", "larder-proxy", "larder-sandbox"],
+    ),
     ("larder-bench", &["larder-sandbox", "larder-testkit"]),
 ];
 

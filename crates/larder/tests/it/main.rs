@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 mod architecture;
+mod arrivals;
+mod auth;
 mod command_line;
 mod configuration;
 mod demo;
@@ -19,7 +21,10 @@ mod hazards_sessions;
 mod hazards_tenants;
 mod origin_commands;
 mod robustness;
+mod secure;
 mod serve;
+mod tls_clients;
+mod tls_origin;
 mod transparency;
 mod transparency_extended;
 mod transparency_login;

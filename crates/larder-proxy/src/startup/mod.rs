@@ -1,0 +1,169 @@
+//! From the first byte to the first ReadyForQuery: who is there, over which kind of connection, and their login.
+//!
+//! * `opening`: PROXY header, TLS or none, and the first message;
+//! * `relay`: the origin authenticates (`[listen] auth = "relay"`), message by message;
+//! * `verify`: Larder authenticates, and then logs in at the origin as that user;
+//! * `origin`: connecting there, also to pass a cancel request on;
+//! * `proxy_header`: the PROXY protocol.
+
+mod opening;
+mod origin;
+mod proxy_header;
+mod relay;
+mod verify;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use larder_wire::encode::{self, Severity};
+use larder_wire::{HEADER, Peek, peek};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::access::Authentication;
+use crate::pipe::Pipe;
+use crate::session::{Control, Session};
+use crate::worker::Worker;
+use opening::Opened;
+
+/// Bytes held from either side during login: a frame of it must fit.
+const LOGIN_ROOM: usize = 64 * 1024;
+/// Time for a goodbye to reach the client.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How a login ends without a session. Whatever there is to say is in the client's output.
+#[derive(Debug)]
+enum Refused {
+    /// The client has been told, or nothing is to be said.
+    Told,
+    /// A connection broke.
+    Lost(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// Both connections after the login.
+#[derive(Debug)]
+struct LoggedIn {
+    origin: Pipe,
+    /// Process number and secret of BackendKeyData: what a cancel request will name.
+    key: Option<Bytes>,
+}
+
+/// A client that is there already.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) socket: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// `false`: there are too many, and this one is to be told so.
+    pub(crate) welcome: bool,
+}
+
+/// Brings a session up, or tells the client why not.
+pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arrival) -> Option<Session> {
+    let peer = arrival.peer;
+    // Whoever says nothing, or says it byte by byte, goes when the time is over.
+    match timeout(worker.config.access.login_timeout, bring_up(&worker, &control, arrival)).await {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) => {
+            tracing::debug!(client = %peer, %error, "a client left before its session began");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(client = %peer, "a client took too long to log in");
+            None
+        }
+    }
+}
+
+async fn bring_up(
+    worker: &Rc<Worker>,
+    control: &Rc<Control>,
+    arrival: Arrival,
+) -> io::Result<Option<Session>> {
+    let Some(mut opened) = opening::read(worker, arrival).await? else { return Ok(None) };
+    let logged_in = match &worker.config.access.authentication {
+        Authentication::Relay => relay::log_in(worker, &mut opened).await,
+        Authentication::Verify(secrets) => verify::log_in(worker, &mut opened, &**secrets, true).await,
+        Authentication::Certificate(secrets) => verify::log_in(worker, &mut opened, &**secrets, false).await,
+    };
+    match logged_in {
+        Ok(LoggedIn { origin, key }) => {
+            // A session without a cache never waits here.
+            let seat = key.filter(|_| worker.config.serve).map(|key| worker.cancels.enter(&key));
+            let Opened { client, peer, database, replication, .. } = opened;
+            tracing::debug!(client = %peer, database, tls = client.stream().is_tls(), "session begins");
+            let (worker, control) = (Rc::clone(worker), Rc::clone(control));
+            Ok(Some(Session::new(worker, control, client, origin, database, replication, seat)))
+        }
+        Err(Refused::Told) => {
+            goodbye(opened.client).await;
+            Ok(None)
+        }
+        Err(Refused::Lost(error)) => Err(error),
+    }
+}
+
+/// Says no, in PostgreSQL's form.
+fn refuse(client: &mut Pipe, sqlstate: &str, message: &str, hint: Option<&str>) -> Refused {
+    encode::error(&mut client.output, Severity::Fatal, sqlstate, message, hint);
+    Refused::Told
+}
+
+/// Lets a client read what it was told.
+async fn goodbye(mut client: Pipe) {
+    let _ = timeout(FAREWELL, poll_fn(|cx| client.poll_goodbye(cx))).await;
+}
+
+async fn flush(pipe: &mut Pipe) -> io::Result<()> {
+    poll_fn(|cx| match pipe.poll_flush(cx) {
+        Ok(_) if pipe.is_flushed() => Poll::Ready(Ok(())),
+        Ok(_) => Poll::Pending,
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+/// Writes what is waiting, and reads some more. `false`: there is no more.
+async fn more(pipe: &mut Pipe) -> io::Result<bool> {
+    if pipe.ended {
+        return Ok(false);
+    }
+    poll_fn(|cx| {
+        let flushed = pipe.poll_flush(cx);
+        if flushed.is_err() { Poll::Ready(flushed.map(|_| ())) } else { pipe.poll_fill(cx) }
+    })
+    .await?;
+    Ok(true)
+}
+
+/// The next whole frame. `None`: the connection ended, or what comes is no frame that belongs into a login.
+async fn next_frame(pipe: &mut Pipe) -> io::Result<Option<(u8, BytesMut)>> {
+    loop {
+        match peek(&pipe.input) {
+            Peek::Frame { total, .. } if total > LOGIN_ROOM => return Ok(None),
+            Peek::Frame { tag, total } if pipe.input.len() >= total => {
+                return Ok(Some((tag, pipe.input.split_to(total))));
+            }
+            Peek::Invalid => return Ok(None),
+            _ => {}
+        }
+        if !more(pipe).await? {
+            return Ok(None);
+        }
+    }
+}
+
+/// What follows a frame's header.
+fn body(frame: &[u8]) -> &[u8] {
+    frame.get(HEADER..).unwrap_or_default()
+}
