@@ -103,3 +103,46 @@ pub(crate) fn is_valid_at(certificate: &CertificateDer<'_>, now: u64) -> bool {
     let seconds = |time: &x509_cert::time::Time| time.to_unix_duration().as_secs();
     (seconds(&validity.not_before)..=seconds(&validity.not_after)).contains(&now)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
+
+    use super::*;
+
+    fn certificate(
+        algorithm: &'static SignatureAlgorithm,
+        name: &str,
+        more: &[&str],
+    ) -> CertificateDer<'static> {
+        let more: Vec<String> = more.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(more).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn channel_binding_goes_by_the_signatures_hash() {
+        let hash = |algorithm| end_point(&certificate(algorithm, "ann", &[])).map(|hash| hash.len());
+        assert_eq!(hash(&rcgen::PKCS_ECDSA_P256_SHA256), Some(32));
+        assert_eq!(hash(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
+        assert_eq!(hash(&rcgen::PKCS_ED25519), None);
+        assert_eq!(end_point(&CertificateDer::from(b"nonsense".to_vec())), None);
+    }
+
+    #[test]
+    fn names_and_dates_are_read() {
+        let plain = certificate(&rcgen::PKCS_ECDSA_P256_SHA256, "J\u{f6}rg", &[]);
+        assert_eq!(common_name(&plain).as_deref(), Some("J\u{f6}rg"));
+        assert!(!has_alternative_names(&plain));
+        assert!(has_alternative_names(&certificate(&rcgen::PKCS_ECDSA_P256_SHA256, "a", &["b.example"])));
+        let nul = certificate(&rcgen::PKCS_ECDSA_P256_SHA256, "ann\0.example", &[]);
+        assert_eq!(common_name(&nul), None);
+        // 2019, 2025, 2031.
+        let valid = [1_560_000_000, 1_750_000_000, 1_930_000_000].map(|now| is_valid_at(&plain, now));
+        assert_eq!(valid, [false, true, false]);
+    }
+}

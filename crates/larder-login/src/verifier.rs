@@ -136,3 +136,30 @@ impl ServerCertVerifier for Verifier {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_common_name_stands_for_one_host_and_a_wildcard_for_one_label() {
+        for (name, host, expected) in [
+            ("db.example", "db.example", true),
+            ("DB.example", "db.EXAMPLE", true),
+            ("db.example", "other.example", false),
+            ("*.example", "db.example", true),
+            ("*.example", "a.db.example", false),
+            ("*.example", "example", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("*.0.0.1", "127.0.0.1", false),
+        ] {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let server = ServerName::try_from(host).unwrap();
+            assert_eq!(is_common_name(certificate.der(), &server), expected, "{name} for {host}");
+        }
+    }
+}
