@@ -122,7 +122,8 @@ impl Control {
         let text = since.to_string();
         let row =
             within(QUERY_TIMEOUT, "a comparison", self.client.query_one(&self.compare, &[&text])).await?;
-        Ok((sampled(&row)?, Fingerprint { since, digest: row.try_get(2)? }))
+        let (digest, versions) = (row.try_get(2)?, row.try_get(4)?);
+        Ok((sampled(&row)?, Fingerprint { since, digest, versions }))
     }
 
     /// Has the origin flush what it has written: at once from version 17 on, else when its WAL writer comes round. The

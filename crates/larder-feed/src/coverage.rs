@@ -84,6 +84,8 @@ struct Waiting {
 struct InFlight {
     start: Moment,
     compares: bool,
+    /// A review was due when it was sent.
+    asked: bool,
 }
 
 /// See the module.
@@ -216,15 +218,22 @@ impl Coverage {
             self.request_review();
         }
         let compares = self.comparison_at() <= start;
+        let asked = self.review_due;
         if compares {
             // Whatever asks from now on needs a later one.
             self.review_due = false;
             self.last_compare = start;
         }
-        self.in_flight = Some(InFlight { start, compares });
+        self.in_flight = Some(InFlight { start, compares, asked });
         self.wanted = false;
         self.last_sample = start;
         compares
+    }
+
+    /// Whether a review was awaited that the comparison in flight, which saw this, satisfies.
+    pub(crate) fn reviews(&self, seen: &Snapshot) -> bool {
+        let asked = self.in_flight.as_ref().is_some_and(|sample| sample.asked);
+        asked || self.to_review.iter().any(|xid| seen.sees(*xid))
     }
 
     /// The sample in flight came back at `answered`, and if the catalog had changed, the consequences have been taken.
@@ -236,7 +245,7 @@ impl Coverage {
         self.unconfirmed.confirm(&sampled.snapshot);
         self.flushed = self.flushed.max(sampled.flushed);
         self.confirm_after = (self.confirm_after * 2).min(CONFIRM_MAX);
-        let Some(InFlight { start, compares }) = self.in_flight.take() else { return };
+        let Some(InFlight { start, compares, .. }) = self.in_flight.take() else { return };
         if compares {
             self.to_review.retain(|xid| !sampled.snapshot.sees(*xid));
             self.dirty = !self.unconfirmed.is_empty();

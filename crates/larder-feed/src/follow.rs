@@ -37,6 +37,9 @@ pub(crate) struct Follower<'a> {
     fingerprint: Fingerprint,
     /// Something was changed that could not be attributed: everything cached must die.
     unknown_change: bool,
+    /// Up to there row versions in the catalog changed, as by TRUNCATE, without a transaction to review. One that is
+    /// still on its way may have changed something, and another changed it back.
+    unexplained: Lsn,
     last_message: Moment,
     server_version: i32,
     /// Whose life is being followed.
@@ -76,6 +79,7 @@ impl<'a> Follower<'a> {
             index: Index::default(),
             fingerprint: loaded.fingerprint.clone(),
             unknown_change: false,
+            unexplained: Lsn(0),
             last_message: now,
             server_version: preflight.server_version,
             incarnation: Incarnation {
@@ -181,6 +185,10 @@ impl<'a> Follower<'a> {
                 }
                 let due = self.coverage.commit(commit.xid, commit.position, commit.review);
                 self.unknown_change |= commit.unknown && due;
+                if commit.review && !due && commit.position <= self.unexplained {
+                    self.coverage.request_review();
+                    self.unknown_change = true;
+                }
             }
             Folded::Unknown => {
                 self.coverage.request_review();
@@ -212,12 +220,18 @@ impl<'a> Follower<'a> {
         let (sampled, fingerprint) = answer;
         let lag = sampled.position.0.saturating_sub(self.coverage.applied().0);
         self.shared.health.lag_bytes.store(lag, Ordering::Relaxed);
-        if let Some(fingerprint) = fingerprint
-            && (fingerprint != self.fingerprint
+        if let Some(fingerprint) = fingerprint {
+            let touched = fingerprint.versions != self.fingerprint.versions;
+            if fingerprint.digest != self.fingerprint.digest
                 || self.unknown_change
-                || fingerprint.outlived(&sampled.snapshot))
-        {
-            self.reload().await?;
+                || fingerprint.outlived(&sampled.snapshot)
+                || (touched && self.coverage.reviews(&sampled.snapshot))
+            {
+                self.reload().await?;
+            } else if touched {
+                self.fingerprint.versions = fingerprint.versions;
+                self.unexplained = sampled.position;
+            }
         }
         let review = self.shared.fence.take_review_request();
         self.coverage.end_sample(sampled, review, answered);

@@ -5,12 +5,12 @@
 -- when the catalog was read lies below. So every row version made since then is at or above it: of the large catalogs
 -- only those are digested, and all rows counted, which shows what was deleted. (From pg_attribute rows go with their
 -- relation, so there is nothing to count.) pg_class is also written by TRUNCATE, VACUUM FULL and the like, so there the
--- columns that matter are named. Temporary objects are left out: no cached answer depends on another session's.
+-- columns that matter are named, and row versions digested apart. Temporary objects are left out: no cached answer depends on another session's.
 -- bit_xor over 64-bit hashes: rows have identities, so none occurs twice and cancels out.
 with temporary as materialized (
   select array_agg(oid) as oids from pg_catalog.pg_namespace where nspname ~ '^pg_(toast_)?temp_'
 ), relation as materialized (
-  select oid, relkind,
+  select oid, xmin, relkind,
          hash_record_extended(row(oid, relname, relnamespace, relkind, relpersistence, relowner, relacl,
                                   relrowsecurity, relforcerowsecurity, relispartition,
                                   case when relkind = 'v' then reloptions end,
@@ -71,4 +71,8 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
      from pg_catalog.pg_roles),
   (select bit_xor(hash_record_extended(row(xmin, roleid, member, grantor), 0)) from pg_catalog.pg_auth_members),
   (select bit_xor(hash_record_extended(row(xmin, setdatabase, setrole), 0)) from pg_catalog.pg_db_role_setting)
-)::text, pg_current_wal_flush_lsn()::text
+)::text, pg_current_wal_flush_lsn()::text,
+-- Row versions of what is told by its columns above: a GRANT and the REVOKE after it leave the columns as they were.
+row((select bit_xor(hash_record_extended(row(xmin, oid), 0)) from relation),
+    (select bit_xor(hash_record_extended(row(i.xmin, i.inhrelid, i.inhparent), 0))
+       from pg_catalog.pg_inherits i join relation c on c.oid = i.inhrelid))::text

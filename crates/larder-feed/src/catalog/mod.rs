@@ -17,6 +17,9 @@ pub(crate) struct Fingerprint {
     pub(crate) since: u32,
     /// As computed by the origin.
     pub(crate) digest: String,
+    /// A digest of row versions that rewriting a table changes, too: it tells that something was changed and changed
+    /// back.
+    pub(crate) versions: String,
 }
 
 impl Fingerprint {
