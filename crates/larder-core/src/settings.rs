@@ -1,39 +1,44 @@
 //! Which settings of a session an answer can depend on, by name.
 //!
-//! Two kinds. [`KEYED`] are PostgreSQL's own (and a few extensions') that change the bytes of answers or the meaning of
-//! texts: they are read with every session's facts. *Custom* settings have a name of two parts (`app.tenant`) and mean
+//! Two kinds. [`READING`] and [`WRITING`] are PostgreSQL's own (and a few extensions') that change the meaning of texts or
+//! the bytes of answers: they are read with every session's facts. *Custom* settings have a name of two parts (`app.tenant`) and mean
 //! what a policy, a view or a query makes of them by `current_setting('app.tenant')`: which of them are read with the
 //! facts is told by the catalog ([`custom_in`] finds their names in its definitions).
 
-/// Read from the origin for every session: part of the key of every answer. In lower case.
-pub const KEYED: &[&str] = &[
+/// Those that PostgreSQL looks at when it analyses and plans a statement (literals, and conversions of constants): what
+/// a prepared one means stays as it was then. Part of the key of every answer. In lower case.
+pub const READING: &[&str] = &[
     "timezone",
+    "timezone_abbreviations",
     "datestyle",
     "intervalstyle",
-    "extra_float_digits",
-    "bytea_output",
-    "xmlbinary",
     "xmloption",
-    "lc_messages",
     "lc_monetary",
-    "lc_numeric",
-    "lc_time",
     "standard_conforming_strings",
     "backslash_quote",
     "escape_string_warning",
     "transform_null_equals",
     "array_nulls",
+    "client_encoding",
+    "extra_float_digits",
+    "bytea_output",
+    "xmlbinary",
+    "quote_all_identifiers",
+];
+
+/// Others that are part of the key of every answer. In lower case.
+pub const WRITING: &[&str] = &[
+    "lc_messages",
+    "lc_numeric",
+    "lc_time",
     "default_text_search_config",
     "gin_fuzzy_search_limit",
     "row_security",
     "search_path",
     "role",
-    "client_encoding",
     "default_transaction_isolation",
     "default_transaction_read_only",
     "default_transaction_deferrable",
-    "quote_all_identifiers",
-    "timezone_abbreviations",
     "restrict_nonsystem_relation_kind",
     "lo_compat_privileges",
     // What operators of extensions compare with, and how thoroughly their indexes search.
@@ -52,12 +57,17 @@ pub const MAX_CUSTOM: usize = 32;
 /// Longest name of a custom setting that is read.
 const MAX_NAME: usize = 63;
 
+/// Whether the value of this setting, in lower case, is part of every key.
+pub fn is_keyed(name: &str) -> bool {
+    READING.contains(&name) || WRITING.contains(&name)
+}
+
 /// Whether this is the name of a custom setting that can be read with a session's facts. In lower case; of letters that
 /// need no quoting whatever the session's settings.
 pub fn is_custom(name: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.' | b'$');
-    name.contains('.') && name.len() <= MAX_NAME && name.bytes().all(plain) && !KEYED.contains(&name)
+    name.contains('.') && name.len() <= MAX_NAME && name.bytes().all(plain) && !is_keyed(name)
 }
 
 /// The names of custom settings that a definition reads, in lower case, as far as PostgreSQL prints them literally:

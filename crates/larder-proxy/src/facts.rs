@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
-use larder_core::settings::KEYED;
+use larder_core::settings::{READING, WRITING};
 use larder_wire::backend::data_row;
 use larder_wire::encode;
 use parking_lot::Mutex;
@@ -41,8 +41,9 @@ static HEAD: LazyLock<String> = LazyLock::new(|| {
          pg_catalog.current_setting('default_transaction_isolation'), \
          pg_catalog.current_setting('client_encoding'), \
          coalesce(pg_catalog.current_setting('larder.mode', true) operator(pg_catalog.=) 'bypass', false)::pg_catalog.text, \
-         session_user, current_user, {}, ",
-        values_of(KEYED)
+         session_user, current_user, {}, {}, ",
+        values_of(READING),
+        values_of(WRITING)
     )
 });
 
@@ -97,6 +98,16 @@ pub(crate) struct Common {
     pub(crate) utf8: bool,
     /// `larder.mode` is 'bypass': by SET, SET LOCAL, ALTER ROLE, a startup option, ...
     pub(crate) bypass: bool,
+    /// The values of [`READING`].
+    reading: Box<[u8]>,
+}
+
+impl Common {
+    /// Whether a statement that was analysed by a session like `other` means here what it meant there. (The search path
+    /// is not among it: PostgreSQL analyses anew when that has changed.)
+    pub(crate) fn reads_like(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.reading == other.reading
+    }
 }
 
 /// Facts by their row. They outlive their sessions: an application that opens a connection for each request has no
@@ -120,7 +131,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| {
     let id = Facts::UNKNOWN_ID;
     let (path, read_committed, has_temporary, utf8, bypass) = (Vec::new(), false, false, false, false);
-    let common = Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass });
+    let reading = Box::default();
+    let common = Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass, reading });
     Arc::new(Facts { id, common, names: Arc::default() })
 });
 
@@ -196,6 +208,10 @@ impl Common {
         let isolation = text()?;
         let encoding = text()?;
         let bypass = text()?;
+        // The users.
+        text()?;
+        text()?;
+        let reading = text()?.as_bytes().into();
         Some(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             has_temporary: path.iter().any(|schema| schema.starts_with("pg_temp")),
@@ -203,6 +219,7 @@ impl Common {
             read_committed: matches!(isolation, "read committed" | "read uncommitted"),
             utf8: encoding == "UTF8",
             bypass: bypass == "true",
+            reading,
         })
     }
 }
@@ -250,18 +267,20 @@ mod tests {
         body
     }
 
-    fn facts(database: &str, names: &[&str], values: &[&str]) -> Arc<Facts> {
+    fn facts(database: &str, names: &[&str], values: [&str; 6]) -> Arc<Facts> {
+        let [path, isolation, encoding, bypass, user, custom] = values;
+        let values = [path, isolation, encoding, bypass, user, user, "{UTC}", "{1}", custom];
         let names: Arc<[String]> = names.iter().map(|name| (*name).to_owned()).collect();
-        Facts::intern(database, &names, &row(values)).unwrap()
+        Facts::intern(database, &names, &row(&values)).unwrap()
     }
 
     #[test]
     fn equal_rows_are_the_same_facts_and_any_difference_is_another() {
         let ann = ["{pg_catalog,public}", "read committed", "UTF8", "false", "ann", "{}"];
         let bob = ["{pg_catalog,public}", "read committed", "UTF8", "false", "bob", "{}"];
-        let one = facts("app", &[], &ann);
-        assert_eq!(one.id, facts("app", &[], &ann).id);
-        for other in [facts("app", &[], &bob), facts("b", &[], &ann)] {
+        let one = facts("app", &[], ann);
+        assert_eq!(one.id, facts("app", &[], ann).id);
+        for other in [facts("app", &[], bob), facts("b", &[], ann)] {
             assert_ne!(one.id, other.id);
             assert_ne!(one.common.id, other.common.id);
         }
@@ -270,7 +289,7 @@ mod tests {
     #[test]
     fn custom_settings_part_the_facts_but_not_what_is_common() {
         let with = |name, value| {
-            facts("app", &[name], &["{public}", "read committed", "UTF8", "false", "ann", value])
+            facts("app", &[name], ["{public}", "read committed", "UTF8", "false", "ann", value])
         };
         let one = with("app.tenant", "{1}");
         let others = [with("app.tenant", "{2}"), with("app.tenant", "{NULL}"), with("app.user", "{1}")];
@@ -286,8 +305,11 @@ mod tests {
 
     #[test]
     fn reads_path_isolation_and_temporary_schema() {
-        let read =
-            facts("x", &[], &["{pg_temp_3,pg_catalog,\"My \\\"S\"}", "serializable", "LATIN1", "true", "{}"]);
+        let read = facts(
+            "x",
+            &[],
+            ["{pg_temp_3,pg_catalog,\"My \\\"S\"}", "serializable", "LATIN1", "true", "ann", "{}"],
+        );
         let common = &read.common;
         assert_eq!(common.path, ["pg_temp_3", "pg_catalog", "My \"S"]);
         assert!(common.has_temporary && common.bypass && !common.read_committed && !common.utf8);

@@ -226,7 +226,7 @@ impl<'a> Judge<'a> {
     /// `current_setting()`: handled where the text names the setting and its value is part of the key.
     fn setting(&mut self, name: Option<&str>) {
         match name {
-            Some(name) if settings::KEYED.contains(&name) => {}
+            Some(name) if settings::is_keyed(name) => {}
             Some(name) if self.catalog.settings.iter().any(|known| known == name) => {
                 self.settings.insert(name.to_owned());
             }

@@ -39,6 +39,28 @@ pub fn data_row(body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     crate::frontend::parameter_values(body)
 }
 
+/// Whether rows described by one `RowDescription` frame can be read as the other says. Which table a column is of does
+/// not matter: PostgreSQL goes on with a prepared statement whose tables are others by now, if the types are the same.
+pub fn same_columns(one: &[u8], other: &[u8]) -> bool {
+    one == other || matches!((columns(one), columns(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// Of each column of a `RowDescription` frame: its name, and its type's OID, size and modifier.
+fn columns(frame: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut reader = Reader(frame.get(crate::HEADER..)?);
+    let count = reader.i16()?;
+    (0..count)
+        .map(|_| {
+            let name = reader.cstr()?;
+            // Table OID (4), column number (2).
+            reader.bytes(6)?;
+            let kind = reader.bytes(10)?;
+            reader.bytes(2)?;
+            Some((name, kind))
+        })
+        .collect()
+}
+
 /// A copy of a `RowDescription` frame (header included) with the format codes of `formats`, a count and codes as in
 /// `Bind`: none means text, one means that one for all.
 ///
@@ -95,6 +117,21 @@ mod tests {
         assert_eq!((all[7 + 2 + 17], *all.last().unwrap()), (1, 1));
         assert_eq!(with_formats(&frame, b"\0\x03\0\0\0\0\0\0"), None);
         assert_eq!(with_formats(&frame[..20], b"\0\0"), None);
+    }
+
+    #[test]
+    fn columns_are_the_same_whatever_their_tables() {
+        let one = description();
+        let mut other = one.clone();
+        // After the header, the count and a name: the table.
+        other[7 + 2] = 9;
+        assert!(same_columns(&one, &one) && same_columns(&one, &other));
+        other[7 + 2 + 6] = 9;
+        assert!(!same_columns(&one, &other), "another type");
+        assert!(!same_columns(&one, &one[..30]));
+        let mut named = one.clone();
+        named[7] = b'z';
+        assert!(!same_columns(&one, &named));
     }
 
     #[test]

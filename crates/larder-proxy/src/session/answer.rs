@@ -251,6 +251,10 @@ impl Session {
             return Ok(());
         }
         let read = self.readable(&plan, draft.changes.deferred.is_some()).map_err(Attempt::Forward)?;
+        if !self.facts().is_some_and(|facts| portal.prepared.means_the_same(facts)) {
+            // It was prepared under another DateStyle, say, which is what its literals were read by.
+            return Err(Attempt::Forward(Bypass::NotPrepared));
+        }
         let bind = portal.bind;
         if bind.rest.len() > key::MAX_BIND {
             return Err(Attempt::Forward(Bypass::KeyTooLarge));

@@ -7,9 +7,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::facts::{Common, Facts};
 use crate::plan::Plan;
 
 /// One prepared statement.
@@ -30,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) told: RefCell<Option<Bytes>>,
     /// It was sent to the origin for another statement's sake, and whether its columns are still those is not known.
     pub(crate) unchecked: Cell<bool>,
+    /// What was known of the session when the client prepared it: see [`Common::reads_like`].
+    pub(crate) analysed: Option<Arc<Common>>,
     /// The plan made last. It may be of an old epoch or of other facts: see [`Prepared::text`].
     pub(crate) plan: RefCell<Option<(u64, Rc<Plan>)>>,
 }
@@ -45,13 +49,22 @@ impl Prepared {
             uncertain: Cell::new(false),
             told: RefCell::new(None),
             unchecked: Cell::new(false),
+            analysed: None,
             plan: RefCell::new(None),
         }
     }
 
     /// Whether rows of these columns are what the client expects. Unknown columns are not, if it was told of any.
     pub(crate) fn expects(&self, columns: Option<&Bytes>) -> bool {
-        self.told.borrow().as_ref().is_none_or(|told| columns == Some(told))
+        let told = self.told.borrow();
+        let same =
+            |told: &Bytes| columns.is_some_and(|columns| larder_wire::backend::same_columns(told, columns));
+        told.as_ref().is_none_or(same)
+    }
+
+    /// Whether it means to a session with these facts what the text means there.
+    pub(crate) fn means_the_same(&self, facts: &Facts) -> bool {
+        self.analysed.as_ref().is_some_and(|common| common.reads_like(&facts.common))
     }
 
     /// SQL text and declared types.

@@ -4,16 +4,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_sql::Kind;
+use larder_sql::{Kind, Settings};
 use larder_wire::{encode, frontend};
 
 use super::Session;
 use super::expect::{Closing, Expect, Own};
 use super::statements::Prepared;
 use super::transaction::Deferred;
-use crate::plan::{Plan, Writes};
+use crate::plan::{Plan, PlannedEffect, Writes};
 
 impl Session {
     /// The BEGIN that was deferred must be real from here on.
@@ -41,8 +42,15 @@ impl Session {
         if !self.statements.any_missing_upstream() {
             return;
         }
+        // Nor may they be analysed by other settings than the client's: along another search path, say.
+        let settings = |effect: &PlannedEffect| {
+            effect.settings == Settings::Anything
+                || (effect.reverts && self.transaction.settings == Settings::Anything)
+        };
         let unclear = |plan: &Plan| {
-            plan.kind == Kind::PreparedStatements || matches!(plan.effect.writes, Writes::Everything)
+            plan.kind == Kind::PreparedStatements
+                || matches!(plan.effect.writes, Writes::Everything)
+                || settings(&plan.effect)
         };
         let may_name = plan.is_none_or(unclear) || mentions_statements(text);
         // In a failed transaction the origin would refuse them, and the client's message too.
@@ -156,7 +164,7 @@ impl Session {
     /// A statement as the client's `Parse` describes it; without the frame if that is too large to keep.
     pub(super) fn new_statement(&mut self, frame: &[u8], parse: frontend::Parse<'_>) -> Rc<Prepared> {
         let plan = self.known_plan(parse.sql, parse.types);
-        let facts = self.facts().map(|facts| facts.id);
+        let (facts, analysed) = self.facts().map(|facts| (facts.id, Arc::clone(&facts.common))).unzip();
         Rc::new(Prepared {
             name: Bytes::copy_from_slice(parse.name),
             frame: Some(Bytes::copy_from_slice(frame)),
@@ -165,6 +173,7 @@ impl Session {
             uncertain: Cell::new(false),
             told: RefCell::new(None),
             unchecked: Cell::new(false),
+            analysed,
             plan: RefCell::new(facts.zip(plan)),
         })
     }
