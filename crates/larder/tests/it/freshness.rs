@@ -197,6 +197,11 @@ impl Client {
         self.prepared.remove(sql);
     }
 
+    /// Has everything prepared anew.
+    pub(crate) fn unprepare_all(&mut self) {
+        self.prepared.clear();
+    }
+
     /// The same, and asks how it was served.
     pub(crate) async fn ask_with(&mut self, how: Protocol, sql: &str, parameter: Option<&str>) -> Served {
         let frames =

@@ -53,13 +53,10 @@ async fn materialised_views_are_refreshed() {
                 }
                 let expected = rows(&twins.direct.try_ask(Protocol::Simple, read, None).await.unwrap());
                 let start = Instant::now();
-                loop {
-                    let found = twins.larder.ask(read).await.rows();
-                    if found == expected {
-                        break;
+                for how in Protocol::ALL {
+                    while !passes && twins.larder.ask_with(how, read, None).await.rows() != expected {
+                        assert!(start.elapsed() < MAX_LAG + SLACK, "{steps:?}: not {expected:?}");
                     }
-                    assert!(!passes, "{steps:?}: {found:?}, not {expected:?}");
-                    assert!(start.elapsed() < MAX_LAG + SLACK, "{steps:?}: {found:?}, not {expected:?}");
                 }
                 for how in Protocol::ALL {
                     twins.ask(how, read).await;

@@ -50,6 +50,14 @@ impl Twins {
         }
     }
 
+    /// The session begins anew: nothing is prepared any more.
+    pub(crate) fn forget(&mut self) {
+        self.steps.clear();
+        for client in [&mut self.larder, &mut self.direct] {
+            client.unprepare_all();
+        }
+    }
+
     /// A simple query.
     #[track_caller]
     pub(crate) fn run(&mut self, sql: &str) -> impl Future<Output = Served> + use<'_> {
@@ -123,13 +131,15 @@ pub(crate) async fn take_effect(rig: &Rig, before: &str, changes: &[Change]) {
             around.run(ddl).await;
             let expected = rows(&twins.direct.try_ask(Protocol::Simple, read, None).await.unwrap());
             let start = Instant::now();
-            loop {
-                let found = twins.larder.ask(read).await.rows();
-                if found == expected {
-                    break;
+            for how in Protocol::ALL {
+                loop {
+                    let found = twins.larder.ask_with(how, read, None).await.rows();
+                    if found == expected {
+                        break;
+                    }
+                    assert!(start.elapsed() < MAX_LAG + SLACK, "{ddl}: {found:?}, not {expected:?}");
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                 }
-                assert!(start.elapsed() < MAX_LAG + SLACK, "{ddl}: {found:?}, not {expected:?}");
-                tokio::time::sleep(Duration::from_millis(2)).await;
             }
             for how in Protocol::ALL {
                 twins.ask(how, read).await;
