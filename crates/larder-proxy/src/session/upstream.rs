@@ -14,6 +14,7 @@ use super::Session;
 use super::expect::{Closing, Expect, Own};
 use super::statements::Prepared;
 use super::transaction::Deferred;
+use crate::facts::Common;
 use crate::plan::{Plan, PlannedEffect, Writes};
 
 impl Session {
@@ -47,15 +48,25 @@ impl Session {
             effect.settings == Settings::Anything
                 || (effect.reverts && self.transaction.settings == Settings::Anything)
         };
-        let unclear = |plan: &Plan| {
-            plan.kind == Kind::PreparedStatements
-                || matches!(plan.effect.writes, Writes::Everything)
-                || settings(&plan.effect)
-        };
-        let may_name = plan.is_none_or(unclear) || mentions_statements(text);
+        let asked =
+            plan.is_none_or(|plan| plan.kind == Kind::PreparedStatements) || mentions_statements(text);
+        let unclear =
+            |plan: &Plan| matches!(plan.effect.writes, Writes::Everything) || settings(&plan.effect);
+        if !asked && !plan.is_some_and(unclear) {
+            return;
+        }
         // In a failed transaction the origin would refuse them, and the client's message too.
-        let useless = self.transaction.status == b'E' && !self.busy();
-        let missing = if may_name && !useless { self.statements.missing_upstream() } else { Vec::new() };
+        if self.transaction.status == b'E' && !self.busy() {
+            return;
+        }
+        let mut missing = self.statements.missing_upstream();
+        if !asked && (self.transaction.status != b'I' || self.busy()) {
+            // One that is refused would fail the transaction, and nobody has asked for it. Those that were prepared by
+            // a session such as this is now are known to be accepted.
+            let common = self.facts().map(|facts| Arc::clone(&facts.common));
+            let same = |then: &Arc<Common>| common.as_ref().is_some_and(|now| now.id == then.id);
+            missing.retain(|prepared| prepared.analysed.as_ref().is_some_and(same));
+        }
         for prepared in &missing {
             self.send_parse(prepared);
         }
