@@ -128,7 +128,7 @@ pub struct FunctionGroup {
     pub volatility: Volatility,
     /// Every overload is shipped with PostgreSQL (`pg_catalog`, language internal or c or sql, OID below 16384).
     pub built_in: bool,
-    /// Every overload belongs to an extension and is written in C.
+    /// Every overload belongs to an extension and is written in C (or as good as that), or comes with a range type.
     pub extension_c: bool,
     /// At least one overload is an aggregate or window function.
     pub aggregate: bool,
@@ -156,6 +156,9 @@ pub struct Type {
     pub class: TypeClass,
     /// Category letter of `pg_type.typcategory` (`D` for date and time, `S` for strings, ...).
     pub category: char,
+    /// For a composite or range type: the types (by OID) that its values consist of, if nothing but their functions
+    /// runs when one is read or written.
+    pub parts: Option<Vec<u32>>,
 }
 
 /// How a type came to be.

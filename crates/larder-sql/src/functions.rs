@@ -47,6 +47,10 @@ pub const STABLE_ALLOWED: &[(&str, Args)] = &[
     ("current_schema", 0..=0),
     ("current_user", 0..=0),
     ("session_user", 0..=0),
+    // Values of an enum are added by DDL.
+    ("enum_first", 1..=1),
+    ("enum_last", 1..=1),
+    ("enum_range", 1..=2),
     // Roles and memberships begin a new epoch when they change.
     ("pg_has_role", 2..=3),
     // Constant for one life of the origin.

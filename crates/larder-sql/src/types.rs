@@ -57,8 +57,8 @@ const READS_CATALOG: [&str; 11] = [
 const DATE_RANGES: [&str; 6] =
     ["datemultirange", "daterange", "tsmultirange", "tsrange", "tstzmultirange", "tstzrange"];
 
-/// Arrays of arrays do not exist, but a catalog could be anything.
-const MAX_ARRAY_DEPTH: usize = 4;
+/// How deep types may be made of others: arrays of composites of ranges.
+const MAX_DEPTH: usize = 4;
 
 /// Names resolved against one catalog and path.
 #[derive(Clone, Copy)]
@@ -71,7 +71,7 @@ impl<'a> Types<'a> {
     /// What a conversion to the named type can do.
     pub(crate) fn named(self, name: &Name) -> TypeUse {
         self.find(name).map_or(TypeUse::Refused { reason: Bypass::UserType, runs_code: true }, |found| {
-            self.judge(&name.name, found, MAX_ARRAY_DEPTH)
+            self.judge(&name.name, found, MAX_DEPTH)
         })
     }
 
@@ -84,7 +84,7 @@ impl<'a> Types<'a> {
 
     /// The same by number, for columns and parameters.
     pub(crate) fn numbered(self, oid: u32) -> TypeUse {
-        self.numbered_within(oid, MAX_ARRAY_DEPTH)
+        self.numbered_within(oid, MAX_DEPTH)
     }
 
     fn numbered_within(self, oid: u32, depth: usize) -> TypeUse {
@@ -107,8 +107,25 @@ impl<'a> Types<'a> {
             // Whether it understands 'now' is not known.
             TypeClass::Extension if found.category == 'D' => TypeUse::DateTime(Value::OTHER),
             TypeClass::Enum | TypeClass::Extension => TypeUse::Plain(Value::UNKNOWN),
-            TypeClass::Range | TypeClass::Domain | TypeClass::Composite | TypeClass::Other => user,
+            TypeClass::Range | TypeClass::Composite => match (&found.parts, depth.checked_sub(1)) {
+                (Some(parts), Some(depth)) => self.made_of(parts, depth),
+                _ => user,
+            },
+            TypeClass::Domain | TypeClass::Other => user,
         }
+    }
+
+    /// A value that consists of values of these types.
+    fn made_of(self, parts: &[u32], depth: usize) -> TypeUse {
+        let mut whole = TypeUse::Plain(Value::UNKNOWN);
+        for part in parts {
+            match self.numbered_within(*part, depth) {
+                refused @ TypeUse::Refused { .. } => return refused,
+                TypeUse::DateTime(_) => whole = TypeUse::DateTime(Value::UNKNOWN),
+                TypeUse::Plain(_) => {}
+            }
+        }
+        whole
     }
 
     /// Classifies every source; each refers only to ones before it.

@@ -138,7 +138,8 @@ fn data_type(row: &Row) -> Result<(String, Type), Error> {
         'b' if extension => TypeClass::Extension,
         _ => TypeClass::Other,
     };
-    Ok((row.try_get(2)?, Type { oid, schema: row.try_get(1)?, class, category: letter(row, 4)? }))
+    let (schema, category, parts) = (row.try_get(1)?, letter(row, 4)?, row.try_get(7)?);
+    Ok((row.try_get(2)?, Type { oid, schema, class, category, parts }))
 }
 
 /// A value of type `"char"`.

@@ -68,7 +68,7 @@ const BUILT_IN_TYPES: &[(&str, char)] = &[
 fn add_type(catalog: &mut Catalog, schema: &str, name: &str, class: TypeClass, category: char) -> u32 {
     let oid = 20_000 + u32::try_from(catalog.type_names.len()).unwrap();
     catalog.type_names.insert(oid, (schema.into(), name.into()));
-    let entry = Type { oid, schema: schema.into(), class, category };
+    let entry = Type { oid, schema: schema.into(), class, category, parts: None };
     catalog.types.entry(name.into()).or_default().push(entry);
     oid
 }
@@ -86,6 +86,20 @@ fn add_types(catalog: &mut Catalog) {
     let address = add_type(catalog, "public", "address", TypeClass::Composite, 'C');
     add_type(catalog, "public", "_address", TypeClass::Array(address), 'A');
     add_type(catalog, "public", "hours", TypeClass::Range, 'R');
+    for (name, class, parts) in [
+        ("span", TypeClass::Range, &["int4"][..]),
+        ("days", TypeClass::Range, &["date"]),
+        ("pair", TypeClass::Composite, &["int4", "text"]),
+        ("stamped", TypeClass::Composite, &["text", "timestamptz"]),
+        ("mailed", TypeClass::Composite, &["int4", "email"]),
+        ("nested", TypeClass::Composite, &["pair", "span"]),
+    ] {
+        let number =
+            |wanted: &&str| *catalog.type_names.iter().find(|(_, (_, name))| name == wanted).unwrap().0;
+        let parts = parts.iter().map(number).collect();
+        add_type(catalog, "public", name, class, 'U');
+        catalog.types.get_mut(name).unwrap()[0].parts = Some(parts);
+    }
     add_type(catalog, "public", "citext", TypeClass::Extension, 'S');
 }
 

@@ -168,7 +168,7 @@ fn types(server: &Postgres) -> Catalog {
         };
         let category = row[3].chars().next().unwrap();
         catalog.type_names.insert(oid, ("pg_catalog".into(), row[1].clone()));
-        let found = Type { oid, schema: "pg_catalog".into(), class, category };
+        let found = Type { oid, schema: "pg_catalog".into(), class, category, parts: None };
         catalog.types.entry(row[1].clone()).or_default().push(found);
     }
     catalog

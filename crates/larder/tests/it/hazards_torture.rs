@@ -15,8 +15,8 @@ use crate::twins;
 
 const ANSWERS: u64 = 30_000;
 const CONNECTIONS: u64 = 8;
-/// Of so many answers one in three at least comes from memory, or the test proves little.
-const LEAST_HITS: f64 = 0.33;
+/// Of so many answers one in five at least comes from memory, or the test proves little.
+const LEAST_HITS: f64 = 0.2;
 
 const SCHEMA: &str = "
     CREATE ROLE one LOGIN; CREATE ROLE two LOGIN; CREATE ROLE viewer; CREATE ROLE guru BYPASSRLS;
@@ -457,11 +457,18 @@ async fn torture(version: PgVersion, answers: u64, seed: u64) {
 }
 
 #[tokio::test]
-async fn two_tenants_never_see_each_others_answers() {
+async fn two_tenants_never_see_each_others_answers_on_15() {
+    tortured(PgVersion::V15).await;
+}
+
+#[tokio::test]
+async fn two_tenants_never_see_each_others_answers_on_18() {
+    tortured(PgVersion::V18).await;
+}
+
+async fn tortured(version: PgVersion) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let answers = number("LARDER_TEST_ANSWERS").unwrap_or(ANSWERS);
     let seed = number("LARDER_TEST_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000_000));
-    for version in [PgVersion::V15, PgVersion::V18] {
-        torture(version, answers, seed).await;
-    }
+    torture(version, answers, seed).await;
 }

@@ -15,6 +15,7 @@ mod freshness_levels;
 mod freshness_mix;
 mod freshness_strict;
 mod hazards;
+mod hazards_objects;
 mod hazards_reads;
 mod hazards_refresh;
 mod hazards_roles;

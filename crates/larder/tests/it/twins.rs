@@ -129,9 +129,9 @@ pub(crate) async fn take_effect(rig: &Rig, before: &str, changes: &[Change]) {
         for ddl in [change, back] {
             warm_or_refused(&mut twins, read).await;
             around.run(ddl).await;
-            let expected = rows(&twins.direct.try_ask(Protocol::Simple, read, None).await.unwrap());
             let start = Instant::now();
             for how in Protocol::ALL {
+                let expected = rows(&twins.direct.try_ask(how, read, None).await.unwrap());
                 loop {
                     let found = twins.larder.ask_with(how, read, None).await.rows();
                     if found == expected {
