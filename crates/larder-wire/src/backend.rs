@@ -68,10 +68,10 @@ fn columns(frame: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
 pub fn with_formats(frame: &[u8], formats: &[u8]) -> Option<Bytes> {
     let mut out = BytesMut::from(frame);
     let mut codes = Reader(formats);
-    let given = usize::try_from(codes.i16()?).ok()?;
+    let given = codes.count()?;
     let single = if given == 1 { Some(codes.i16()?) } else { None };
     let mut reader = Reader(frame.get(crate::HEADER..)?);
-    let columns = usize::try_from(reader.i16()?).ok()?;
+    let columns = reader.count()?;
     if given > 1 && given != columns {
         return None;
     }

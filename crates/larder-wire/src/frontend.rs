@@ -46,6 +46,18 @@ pub struct Execute<'a> {
     pub max_rows: i32,
 }
 
+/// Bytes of the longest message of this type that PostgreSQL takes, header included; `None`: it knows no such type.
+/// Either way it ends the session as soon as it has seen the header, or the type.
+pub fn longest(tag: u8) -> Option<usize> {
+    match tag {
+        // What a client has to say about data: PQ_LARGE_MESSAGE_LIMIT, just below 1 GiB, and the type.
+        b'Q' | b'P' | b'B' | b'F' | b'd' => Some((1 << 30) - 1),
+        // Names and flags: PQ_SMALL_MESSAGE_LIMIT.
+        b'D' | b'E' | b'C' | b'S' | b'H' | b'X' | b'c' | b'f' => Some(10_001),
+        _ => None,
+    }
+}
+
 /// The text of a `Query` body.
 pub fn query(body: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader(body);
@@ -73,10 +85,8 @@ pub fn bind(body: &[u8]) -> Option<Bind<'_>> {
     let rest = reader.0;
     reader.counted(2)?;
     let before = reader.0;
-    for _ in 0..usize::try_from(reader.i16()?).ok()? {
-        if let Ok(length) = usize::try_from(reader.i32()?) {
-            reader.bytes(length)?;
-        }
+    for _ in 0..reader.count()? {
+        reader.value()?;
     }
     let parameters = before.get(..before.len() - reader.0.len())?;
     let result_formats = reader.counted(2)?;
@@ -86,11 +96,8 @@ pub fn bind(body: &[u8]) -> Option<Bind<'_>> {
 /// The values of [`Bind::parameters`]; `None` is NULL.
 pub fn parameter_values(parameters: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut reader = Reader(parameters);
-    let count = reader.i16().unwrap_or(0).max(0);
-    (0..count).map_while(move |_| match usize::try_from(reader.i32()?) {
-        Ok(length) => Some(Some(reader.bytes(length)?)),
-        Err(_) => Some(None),
-    })
+    let count = reader.count().unwrap_or_default();
+    (0..count).map_while(move |_| reader.value())
 }
 
 /// Reads a `Describe` or `Close` body.
@@ -142,5 +149,18 @@ mod tests {
         assert_eq!(bind(b"\0\0\0\0\0\x01\0\0\0\x09ab\0\0"), None);
         assert_eq!(target(b"Xa\0"), None);
         assert_eq!(execute(b"\0\0\0\0"), None);
+        // Only a length of -1 stands for NULL.
+        assert_eq!(bind(b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"), None);
+    }
+
+    #[test]
+    fn counts_have_no_sign() {
+        let count = 40_000_u16;
+        let nulls = [&count.to_be_bytes()[..], &[0xff; 4].repeat(count.into())].concat();
+        let body = [b"\0\0\0\0", &nulls[..], b"\0\0"].concat();
+        let bind = bind(&body).unwrap();
+        assert_eq!(parameter_values(bind.parameters).count(), 40_000);
+        let types = [&count.to_be_bytes()[..], &[0; 4].repeat(count.into())].concat();
+        assert_eq!(parse(&[b"\0\0", &types[..]].concat()).unwrap().types.len(), 160_002);
     }
 }

@@ -26,6 +26,21 @@ impl<'a> Reader<'a> {
         Some(i16::from_be_bytes(*head))
     }
 
+    /// A count. PostgreSQL reads those without a sign: there can be 65,535 parameters.
+    pub(crate) fn count(&mut self) -> Option<usize> {
+        let (head, tail) = self.0.split_first_chunk::<2>()?;
+        self.0 = tail;
+        Some(usize::from(u16::from_be_bytes(*head)))
+    }
+
+    /// A value with its length before it, or NULL: a length of -1. No other may be negative.
+    pub(crate) fn value(&mut self) -> Option<Option<&'a [u8]>> {
+        match self.i32()? {
+            -1 => Some(None),
+            length => self.bytes(usize::try_from(length).ok()?).map(Some),
+        }
+    }
+
     pub(crate) fn i32(&mut self) -> Option<i32> {
         let (head, tail) = self.0.split_first_chunk::<4>()?;
         self.0 = tail;
@@ -48,7 +63,7 @@ impl<'a> Reader<'a> {
     /// A 16-bit count followed by that many items of `size` bytes, as raw bytes (count included).
     pub(crate) fn counted(&mut self, size: usize) -> Option<&'a [u8]> {
         let start = self.0;
-        let count = usize::try_from(self.i16()?).ok()?;
+        let count = self.count()?;
         self.bytes(count * size)?;
         start.get(..start.len() - self.0.len())
     }

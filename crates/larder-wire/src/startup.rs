@@ -13,7 +13,7 @@ pub enum Opening<'a> {
     Cancel,
     /// A session begins.
     Startup(Startup<'a>),
-    /// Something else.
+    /// Too short for anything.
     Unknown,
 }
 
@@ -26,8 +26,8 @@ pub struct Startup<'a> {
     pub parameters: Vec<(&'a [u8], &'a [u8])>,
 }
 
-/// Largest first message that PostgreSQL accepts (`MAX_STARTUP_PACKET_LENGTH`), in bytes.
-pub const MAX_OPENING: usize = 10_000;
+/// Largest first message that PostgreSQL accepts, in bytes: `MAX_STARTUP_PACKET_LENGTH` and the length itself.
+pub const MAX_OPENING: usize = 10_004;
 
 /// Size of the first message in `buffer`: `None` until four bytes are there, `Some(Err(()))` if it is impossible.
 pub fn opening_size(buffer: &[u8]) -> Option<Result<usize, ()>> {
@@ -45,16 +45,16 @@ pub fn opening(message: &[u8]) -> Opening<'_> {
         (1234, 5679) => Opening::Ssl,
         (1234, 5680) => Opening::Gss,
         (1234, 5678) => Opening::Cancel,
-        (1..=99, 0..) => {
+        // Of any version: what the origin does not speak it refuses in its own words.
+        _ => {
             let mut parameters = Vec::new();
             while let (Some(name), Some(value)) =
                 (reader.cstr().filter(|name| !name.is_empty()), reader.cstr())
             {
                 parameters.push((name, value));
             }
-            Opening::Startup(Startup { version: (major.unsigned_abs(), minor.unsigned_abs()), parameters })
+            Opening::Startup(Startup { version: (major.cast_unsigned(), minor.cast_unsigned()), parameters })
         }
-        _ => Opening::Unknown,
     }
 }
 
