@@ -31,7 +31,7 @@ impl Session {
             return Ok(self.relay_plain_client());
         }
         loop {
-            if self.blind {
+            if self.blind || self.lost {
                 self.flush_batch(Route::bypass(Bypass::ProtocolShape));
                 self.client.relay_all(&mut self.origin);
                 return Ok(ControlFlow::Continue(()));
@@ -48,11 +48,14 @@ impl Session {
                 }
             }
             let input = self.client.input.get(self.batch.end..).unwrap_or_default();
-            let (tag, total) = match peek(input) {
-                Peek::Short => return Ok(ControlFlow::Continue(())),
-                Peek::Frame { tag, total } => (tag, total),
-                Peek::Invalid => {
-                    self.go_blind("a message of impossible length");
+            let longest = input.first().map_or(Some(0), |tag| frontend::longest(*tag));
+            let (tag, total) = match (peek(input), longest) {
+                (Peek::Short, Some(_)) => return Ok(ControlFlow::Continue(())),
+                (Peek::Frame { tag, total }, Some(longest)) if total <= longest => (tag, total),
+                _ => {
+                    // Waiting for the rest of it would be in vain. The origin says what is wrong, and leaves; what it
+                    // still has to answer is read as ever.
+                    self.lost = true;
                     continue;
                 }
             };
@@ -85,6 +88,10 @@ impl Session {
                 }
             }
             b'S' | b'H' => {
+                // One with a body is an error, whatever was held back before it.
+                if total > HEADER {
+                    self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+                }
                 if self.batch.is_empty() {
                     self.forward_end(tag, total);
                 } else {

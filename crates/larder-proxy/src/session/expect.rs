@@ -50,6 +50,18 @@ pub(crate) enum Expect {
     Own(Own),
 }
 
+impl Expect {
+    /// If it replaces or ends the statement of that name: which one that is.
+    fn ends(&mut self, statement: &Bytes) -> Option<&mut Option<Rc<Prepared>>> {
+        match self {
+            Self::Parse { prepared, replaced } if prepared.name == *statement => Some(replaced),
+            Self::Close(Closing::Statement(name, closed)) if name == statement => Some(closed),
+            Self::Query(sent) if statement.is_empty() => Some(&mut sent.prepared),
+            _ => None,
+        }
+    }
+}
+
 /// What is closed.
 #[derive(Debug)]
 pub(crate) enum Closing {
@@ -69,8 +81,10 @@ pub(crate) struct Sent {
     pub(crate) outcome: Outcome,
     /// The prepared statement that it ends, if it names one.
     pub(crate) deallocates: Option<Rc<Prepared>>,
-    /// The prepared statement that is executed, if it is known.
+    /// The prepared statement that is executed, if it is known. Of a simple query: the unnamed one that it ends.
     pub(crate) prepared: Option<Rc<Prepared>>,
+    /// Of a simple query: it ends an unnamed statement of the origin's that the client does not have any more.
+    pub(crate) ends_stale: bool,
     /// The session's fill captures this reply.
     pub(crate) captured: bool,
 }
@@ -123,9 +137,25 @@ impl Outstanding {
         self.0.front_mut()
     }
 
-    /// A simple query is on its way: it ends the unnamed statement.
-    pub(crate) fn ends_unnamed(&self) -> bool {
-        self.0.iter().any(|expect| matches!(expect, Expect::Query(_)))
+    /// A statement is still there after all. The next request that replaces or ends one of its name has it from now on;
+    /// if there is none, it is returned.
+    pub(crate) fn hand_on(&mut self, prepared: Rc<Prepared>) -> Option<Rc<Prepared>> {
+        match self.0.iter_mut().find_map(|expect| expect.ends(&prepared.name)) {
+            None => Some(prepared),
+            Some(ended) => {
+                ended.get_or_insert(prepared);
+                None
+            }
+        }
+    }
+
+    /// The origin still has an unnamed statement that the client has not. `false`: a query that ends it is on its way.
+    pub(crate) fn stays_stale(&mut self) -> bool {
+        let next = self.0.iter_mut().find_map(|expect| match expect {
+            Expect::Query(sent) => Some(sent),
+            _ => None,
+        });
+        next.map(|sent| sent.ends_stale = true).is_none()
     }
 
     /// The statements that exist once all this has been answered, apart from those that exist now.
@@ -137,10 +167,38 @@ impl Outstanding {
                 Expect::Close(Closing::Statement(_, Some(closed))) => {
                     statements.retain(|prepared| !Rc::ptr_eq(prepared, closed));
                 }
+                Expect::Query(_) => statements.retain(|prepared| !prepared.name.is_empty()),
                 _ => {}
             }
         }
         statements
+    }
+
+    /// A statement was refused, so what was sent after it did not replace or end that one, but the one before it.
+    pub(crate) fn never_was(&mut self, refused: &Rc<Prepared>, before: Option<&Rc<Prepared>>) {
+        let correct = |ended: &mut Option<Rc<Prepared>>| {
+            if ended.as_ref().is_some_and(|ended| Rc::ptr_eq(ended, refused)) {
+                *ended = before.cloned();
+            }
+        };
+        for expect in &mut self.0 {
+            expect.ends(&refused.name).into_iter().for_each(correct);
+            if let Expect::Query(sent) | Expect::Execute(sent) = expect {
+                correct(&mut sent.deallocates);
+            }
+        }
+    }
+
+    /// All prepared statements that existed have ended: none of them is to come back as it was, should what was to
+    /// replace or close it be refused.
+    pub(crate) fn doubt_replaced(&self) {
+        for expect in &self.0 {
+            if let Expect::Parse { replaced: Some(ended), .. }
+            | Expect::Close(Closing::Statement(_, Some(ended))) = expect
+            {
+                ended.uncertain.set(true);
+            }
+        }
     }
 
     /// After an error in the extended protocol the origin skips everything up to Sync: what that is, and whether the

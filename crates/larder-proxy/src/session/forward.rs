@@ -57,11 +57,11 @@ impl Session {
             }
         };
         // A simple query ends the unnamed statement.
-        self.statements.remove(b"");
-        self.stale_unnamed = false;
+        let prepared = self.statements.remove(b"");
+        let ends_stale = std::mem::take(&mut self.stale_unnamed);
         self.fill = route.fill;
         let captured = self.fill.is_some();
-        let sent = Sent { started: route.started, outcome, deallocates, prepared: None, captured };
+        let sent = Sent { started: route.started, outcome, deallocates, prepared, ends_stale, captured };
         self.outstanding.push(Expect::Query(sent));
         self.origin.output.extend_from_slice(&frame);
     }
@@ -192,7 +192,8 @@ impl Session {
         if let Some(fill) = fill {
             self.fill = Some(fill.of(prepared.clone()));
         }
-        self.outstanding.push(Expect::Execute(Sent { started, outcome, deallocates, prepared, captured }));
+        let sent = Sent { started, outcome, deallocates, prepared, ends_stale: false, captured };
+        self.outstanding.push(Expect::Execute(sent));
         Some(())
     }
 
@@ -210,8 +211,9 @@ impl Session {
 
     /// Sync or Flush. Everything held back has been sent before.
     pub(crate) fn forward_end(&mut self, tag: u8, total: usize) {
-        if tag == b'S' {
-            // A bare Sync must find the transaction that the client believes in.
+        let malformed = tag == b'H' && total > HEADER && !self.skipping && !self.copying_in;
+        if tag == b'S' || malformed {
+            // A bare Sync, and an error, must find the transaction that the client believes in.
             self.materialize();
         }
         self.client.relay(total, &mut self.origin);
@@ -219,6 +221,10 @@ impl Session {
             self.outstanding.push(Expect::Sync);
             self.skipping = false;
             self.unsynced = false;
+        }
+        if malformed {
+            self.outstanding.push(Expect::Malformed);
+            self.unsynced = true;
         }
     }
 
@@ -258,19 +264,13 @@ impl Session {
         let (first, second) = names.unwrap_or_default();
         match tag {
             b'Q' => {
-                self.statements.remove(b"");
-                self.stale_unnamed = false;
+                let prepared = self.statements.remove(b"");
+                let ends_stale = std::mem::take(&mut self.stale_unnamed);
                 self.expect_effect(&PlannedEffect::unknown());
                 let outcome = Outcome::Bypass(Bypass::TooLong);
                 let (started, captured, deallocates) = (Moment::now(), false, None);
-                let prepared = None;
-                self.outstanding.push(Expect::Query(Sent {
-                    started,
-                    outcome,
-                    deallocates,
-                    prepared,
-                    captured,
-                }));
+                let sent = Sent { started, outcome, deallocates, prepared, ends_stale, captured };
+                self.outstanding.push(Expect::Query(sent));
             }
             b'P' => {
                 self.unsynced = true;

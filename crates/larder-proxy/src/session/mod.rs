@@ -12,8 +12,12 @@ mod fill;
 mod forward;
 mod knowledge;
 mod local;
+#[cfg(test)]
+mod model;
 mod plain;
 mod replies;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rig;
 mod settle;
 mod statements;
 mod transaction;
@@ -39,6 +43,7 @@ use crate::worker::Worker;
 use batch::Batch;
 use expect::Outstanding;
 use fill::Fill;
+use forward::Route;
 use knowledge::Knowledge;
 use plain::Plain;
 use statements::{Prepared, Statements};
@@ -96,6 +101,8 @@ pub(crate) struct Session {
     caching: Caching,
     /// Bytes pass through uninterpreted.
     blind: bool,
+    /// The client has sent what is no message: it is not read any more, only passed on, until the origin leaves.
+    lost: bool,
     /// Only frame headers are looked at (`mode = "bypass"`).
     plain: Option<Plain>,
 
@@ -156,6 +163,7 @@ impl Session {
             database,
             caching,
             blind: replication,
+            lost: false,
             plain,
             outstanding: Outstanding::default(),
             statements: Statements::default(),
@@ -220,8 +228,10 @@ impl Session {
 
     /// The client will send no more. What it has asked for is still answered, as PostgreSQL does.
     async fn finish(&mut self) -> io::Result<()> {
+        // Nobody says that it waits for an answer to these; if one is an error, PostgreSQL says so all the same.
+        self.flush_batch(Route::bypass(Bypass::ProtocolShape));
         let answered = self.outstanding.is_empty() && self.plain.as_ref().is_none_or(Plain::is_idle);
-        if answered && !self.blind {
+        if answered && !self.blind && !self.lost {
             return Ok(());
         }
         poll_fn(|cx| self.origin.poll_finish(cx)).await?;
@@ -291,7 +301,10 @@ impl Session {
     }
 
     fn say_origin_left(&mut self) {
-        if self.outdated {
+        if self.blind || self.lost {
+            // What the client was told is not known here, or it was its own fault: the end of the connection, and what
+            // the origin says of it, have to do.
+        } else if self.outdated {
             let hint = "The columns of a prepared statement have changed. Reconnect and prepare it again.";
             let message = "cached plan must not change result type";
             encode::error(&mut self.client.output, Severity::Fatal, "0A000", message, Some(hint));

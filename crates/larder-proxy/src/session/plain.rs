@@ -166,7 +166,8 @@ impl Session {
         } else {
             (plain.client_rest, &self.client.input)
         };
-        if rest == 0 && peek(input) == Peek::Invalid {
+        let unknown = |tag: &u8| !origin && frontend::longest(*tag).is_none();
+        if rest == 0 && (peek(input) == Peek::Invalid || input.first().is_some_and(unknown)) {
             self.plain = None;
             self.go_blind("a frame of impossible length");
         }

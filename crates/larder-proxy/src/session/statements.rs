@@ -125,6 +125,11 @@ impl Statements {
         self.by_name.values().any(|prepared| !prepared.name.is_empty() && !prepared.upstream.get())
     }
 
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Rc<Prepared>> {
+        self.by_name.values()
+    }
+
     /// Named statements that the origin does not have yet.
     pub(crate) fn missing_upstream(&self) -> Vec<Rc<Prepared>> {
         let named = |prepared: &&Rc<Prepared>| !prepared.name.is_empty() && !prepared.upstream.get();

@@ -210,7 +210,8 @@ impl Session {
         match expect {
             // The unnamed statement that was there has ended; one with a name has not.
             Expect::Parse { prepared, .. } if prepared.name.is_empty() => {
-                self.statements.remove_if_same(&prepared)
+                self.outstanding.never_was(&prepared, None);
+                self.statements.remove_if_same(&prepared);
             }
             Expect::Parse { .. } | Expect::Reparse(_) => self.skipped(expect),
             _ => {}
@@ -221,6 +222,7 @@ impl Session {
     pub(super) fn skipped(&mut self, expect: Expect) {
         match expect {
             Expect::Parse { prepared, replaced } => {
+                self.outstanding.never_was(&prepared, replaced.as_ref());
                 self.statements.remove_if_same(&prepared);
                 self.put_back(replaced);
             }
@@ -229,6 +231,10 @@ impl Session {
                 prepared.confirmed.set(false);
             }
             Expect::Close(Closing::Statement(_, closed)) => self.put_back(closed),
+            Expect::Query(sent) => {
+                self.put_back(sent.prepared);
+                self.stale_unnamed |= sent.ends_stale && self.outstanding.stays_stale();
+            }
             Expect::Close(Closing::StaleStatement) => self.stale_unnamed = true,
             _ => {}
         }
@@ -236,8 +242,7 @@ impl Session {
 
     /// What was to be replaced or closed is still there after all, unless something sent later ends it.
     fn put_back(&mut self, prepared: Option<Rc<Prepared>>) {
-        let ends = |prepared: &Rc<Prepared>| prepared.name.is_empty() && self.outstanding.ends_unnamed();
-        if let Some(prepared) = prepared.filter(|prepared| !ends(prepared)) {
+        if let Some(prepared) = prepared.and_then(|prepared| self.outstanding.hand_on(prepared)) {
             self.statements.put_back(prepared);
         }
     }
@@ -261,6 +266,7 @@ impl Session {
             (b"DEALLOCATE\0", None) => self.statements.doubt_all(),
             (b"DEALLOCATE ALL\0" | b"DISCARD ALL\0", _) => {
                 self.statements.clear_named();
+                self.outstanding.doubt_replaced();
                 // What was sent after it comes after it.
                 for prepared in self.outstanding.statements() {
                     self.statements.insert(prepared);

@@ -25,6 +25,7 @@ mod hazards_tenants;
 mod hazards_torture;
 mod origin_commands;
 mod robustness;
+mod robustness_malformed;
 mod secure;
 mod serve;
 mod tls_clients;
