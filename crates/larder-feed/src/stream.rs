@@ -145,7 +145,7 @@ impl Stream {
     }
 }
 
-fn message(body: &Bytes) -> Result<Message, Failure> {
+pub(crate) fn message(body: &Bytes) -> Result<Message, Failure> {
     let malformed = || Failure::Protocol("malformed replication message".to_owned());
     let (&kind, rest) = body.split_first().ok_or_else(malformed)?;
     let (position, rest) = rest.split_first_chunk::<8>().ok_or_else(malformed)?;

@@ -121,7 +121,7 @@ impl Wire {
     }
 }
 
-fn server_error(body: &[u8]) -> ServerError {
+pub(crate) fn server_error(body: &[u8]) -> ServerError {
     let mut error = ServerError::default();
     for field in body.split(|byte| *byte == 0) {
         let Some((kind, text)) = field.split_first() else { continue };
@@ -135,7 +135,7 @@ fn server_error(body: &[u8]) -> ServerError {
     error
 }
 
-fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
+pub(crate) fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
     let (count, mut rest) = body.split_first_chunk::<2>()?;
     let mut fields = Vec::new();
     for _ in 0..u16::from_be_bytes(*count) {

@@ -201,7 +201,7 @@ impl Interned {
 }
 
 impl Common {
-    fn read(row: &[u8]) -> Option<Self> {
+    pub(crate) fn read(row: &[u8]) -> Option<Self> {
         let mut columns = data_row(row);
         let mut text = || columns.next()?.and_then(|value| std::str::from_utf8(value).ok());
         let path = text_array(text()?)?;
@@ -225,7 +225,7 @@ impl Common {
 }
 
 /// The elements of a one-dimensional array of names in text form: `{pg_catalog,"My Schema"}`.
-fn text_array(text: &str) -> Option<Vec<String>> {
+pub(crate) fn text_array(text: &str) -> Option<Vec<String>> {
     let mut rest = text.strip_prefix('{')?.strip_suffix('}')?;
     let mut elements = Vec::new();
     while !rest.is_empty() {

@@ -9,6 +9,9 @@ mod access;
 mod cancel;
 mod collect;
 mod facts;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod metrics;
 mod pipe;

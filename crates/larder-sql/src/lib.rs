@@ -17,6 +17,9 @@ mod effect;
 mod expression;
 mod facts;
 pub mod functions;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hints;
 mod json;
 mod judge;

@@ -10,6 +10,9 @@ pub mod backend;
 pub mod encode;
 mod frame;
 pub mod frontend;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod read;
 pub mod startup;
 

@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use larder_cache::{Fence, Store};
 use larder_core::Level;
+use larder_login::{OriginTls, Stream};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::{Control, Session};
+use crate::access::Access;
 use crate::metrics::WorkerMetrics;
 use crate::pipe::Pipe;
 use crate::plan::Plans;
@@ -52,7 +54,10 @@ impl End {
         far.set_nonblocking(true).unwrap();
         // A session cannot tell one kind of stream socket from another.
         let far = std::net::TcpStream::from(OwnedFd::from(far));
-        (Self { socket: near, heard: Vec::new() }, Pipe::new(TcpStream::from_std(far).unwrap()))
+        (
+            Self { socket: near, heard: Vec::new() },
+            Pipe::new(Stream::Plain(TcpStream::from_std(far).unwrap())),
+        )
     }
 
     /// Whether anything came.
@@ -110,6 +115,8 @@ pub(crate) fn worker() -> Worker {
         ttl_jitter: 0.0,
         max_inflight_fills: 10,
         workers: 1,
+        origin_tls: OriginTls::default(),
+        access: Access::default(),
     };
     let fence = Arc::new(Fence::new(config.max_lag));
     Worker {
@@ -119,6 +126,7 @@ pub(crate) fn worker() -> Worker {
         plans: RefCell::new(Plans::new()),
         origin_reachable: Arc::new(AtomicBool::new(true)),
         fills: Arc::new(Semaphore::new(config.max_inflight_fills)),
+        cancels: Arc::default(),
         config: Arc::new(config),
     }
 }
@@ -132,7 +140,8 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 pub(crate) fn session(worker: &Rc<Worker>, database: &str) -> (Session, Ends) {
     let ((client, to_client), (origin, to_origin)) = (End::new(), End::new());
     let (worker, database) = (Rc::clone(worker), database.to_owned());
-    let session = Session::new(worker, Rc::new(Control::default()), to_client, to_origin, database, false);
+    let session =
+        Session::new(worker, Rc::new(Control::default()), to_client, to_origin, database, false, None);
     (session, Ends { client, origin })
 }
 

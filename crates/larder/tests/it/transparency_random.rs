@@ -177,25 +177,14 @@ impl Maker {
         burst
     }
 
-    /// COPY with its data, by a simple query or not.
     fn copy(&mut self, messages: &mut Vec<Bytes>) {
-        let text = self.one_of(&[
+        messages.push(query(self.one_of(&[
             "copy copied from stdin",
             "copy missing from stdin",
             "copy copied (id) from stdin",
-        ]);
-        let extended = self.random.bool();
-        if extended {
-            messages.extend([parse("", text, &[]), bind("", "", &[]), execute("", 0)]);
-        } else {
-            messages.push(query(text));
-        }
+        ])));
         messages.push(copy_data(self.one_of(&["1\tone\n", "x\n", "2\n", ""]).as_bytes()));
         messages.push(if self.random.bool() { copy_done() } else { copy_fail("enough") });
-        if extended {
-            // Or a later Execute of it would wait for data that nobody sends.
-            messages.extend([close_statement(""), sync()]);
-        }
     }
 
     /// A function call message: int4pl (177), pg_backend_pid with an argument too many, one that is none.

@@ -1,0 +1,124 @@
+//! What the fuzzers check, one function a target. Built for cargo-fuzz, and for the tests that replay what it found
+//! (see `fuzz/README.md`).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "for tests only")]
+
+use larder_cache::Tags;
+use larder_core::{FeedHealth, Lsn, relation_tag};
+
+use crate::decode::{Event, decode};
+use crate::fold::{Fold, Folded, Index};
+use crate::framing::{Framer, KEEP};
+use crate::{stream, wire};
+
+/// What the server sends, in pieces: the first byte says how large they are, the rest is the stream. The frames are
+/// those of the stream in one piece, and what is held in memory is bounded.
+pub fn stream(input: &[u8]) {
+    let Some((first, bytes)) = input.split_first() else { return };
+    let whole = frames(bytes, bytes.len().max(1));
+    assert_eq!(frames(bytes, usize::from(*first) + 1), whole);
+    for (tag, body) in &whole {
+        match tag {
+            b'd' => {
+                if let Ok(stream::Message::Data { text, .. }) = stream::message(&body.clone().into()) {
+                    event(&text);
+                }
+            }
+            b'D' => drop(wire::data_row(body)),
+            b'E' => drop(wire::server_error(body)),
+            _ => {}
+        }
+    }
+}
+
+/// The frames of a stream that arrives `size` bytes at a time, up to the first that is impossible.
+fn frames(stream: &[u8], size: usize) -> Vec<(u8, Vec<u8>)> {
+    let (mut framer, mut frames) = (Framer::default(), Vec::new());
+    for piece in stream.chunks(size) {
+        framer.buffer.extend_from_slice(piece);
+        loop {
+            match framer.next() {
+                Ok(Some(frame)) => frames.push((frame.tag, frame.body.to_vec())),
+                Ok(None) => break,
+                Err(_) => return frames,
+            }
+        }
+        assert!(framer.buffer.len() <= KEEP + 5 + size);
+    }
+    frames
+}
+
+/// Messages of the plugin, one a line, as one connection's worth. Nothing that names a relation goes unnoticed.
+pub fn text(input: &[u8]) {
+    let mut index = Index::default();
+    index.insert(Index::key(b"public", b"t"), [1].into_iter());
+    index.insert(Index::key(b"public", b"t1"), [2, 1].into_iter());
+    let (tags, health, mut fold) = (Tags::default(), FeedHealth::default(), Fold::default());
+    let (mut named, mut open) = ([false; 2], false);
+    for (line, text) in input.split(|byte| *byte == b'\n').enumerate() {
+        event(text);
+        let position = Lsn(1 + line as u64);
+        named[0] |= text.starts_with(b"table public.t: ");
+        named[1] |= text.starts_with(b"table public.t1: ");
+        match fold.take(text, position, &index, &tags, &health) {
+            Folded::Nothing => {
+                let begins = !open && text.starts_with(b"BEGIN ");
+                assert!(open || begins || text.starts_with(b"message: "), "lost, outside a transaction");
+                if begins {
+                    (open, named) = (true, [false; 2]);
+                }
+            }
+            Folded::Commit(commit) => {
+                let changed = |oid| tags.get(&relation_tag(oid)).last_change() == position.0;
+                assert!(commit.unknown || !named[0] || changed(1));
+                assert!(commit.unknown || !named[1] || (changed(1) && changed(2)));
+                (open, named) = (false, [false; 2]);
+            }
+            Folded::Unknown => assert!(!open),
+        }
+    }
+}
+
+/// What is read of one message can be spelled again, and reads the same.
+fn event(text: &[u8]) {
+    let relations = match decode(text) {
+        Some(Event::Change { relation, .. }) => vec![relation],
+        Some(Event::Truncate { relations }) => relations,
+        _ => return,
+    };
+    for name in relations {
+        assert!(!name.schema.is_empty() && !name.relation.is_empty());
+        let spelled = [b"table ", &quoted(&name.schema)[..], b".", &quoted(&name.relation), b": DELETE: "];
+        match decode(&spelled.concat()) {
+            Some(Event::Change { relation, .. }) => assert_eq!(relation, name),
+            other => panic!("{name:?} became {other:?}"),
+        }
+    }
+}
+
+fn quoted(name: &[u8]) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    for byte in name {
+        quoted.extend_from_slice(if *byte == b'"' { b"\"\"" } else { std::slice::from_ref(byte) });
+    }
+    quoted.push(b'"');
+    quoted
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
+
+    #[test]
+    fn inputs_of_feed_stream() {
+        replay("feed_stream", super::stream);
+    }
+
+    #[test]
+    fn inputs_of_feed_text() {
+        replay("feed_text", super::text);
+    }
+}

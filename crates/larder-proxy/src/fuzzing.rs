@@ -1,0 +1,78 @@
+//! What the fuzzers check, one function a target. Built for cargo-fuzz, and for the tests that replay what it found
+//! (see `fuzz/README.md`).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "for tests only")]
+
+use std::rc::Rc;
+
+use crate::facts::{Common, text_array};
+use crate::session::rig;
+
+/// The row with a session's facts, and arrays as such.
+pub fn facts(row: &[u8]) {
+    if let Some(facts) = Common::read(row) {
+        check_array(&facts.path);
+        assert_eq!(facts.has_temporary, facts.path.iter().any(|schema| schema.starts_with("pg_temp")));
+    }
+    if let Some(elements) = std::str::from_utf8(row).ok().and_then(text_array) {
+        check_array(&elements);
+    }
+}
+
+/// As PostgreSQL spells them, the elements are read as they are.
+fn check_array(elements: &[String]) {
+    let quoted = elements.iter().map(|one| format!("\"{}\"", one.replace('\\', "\\\\").replace('"', "\\\"")));
+    let text = format!("{{{}}}", quoted.collect::<Vec<_>>().join(","));
+    assert_eq!(text_array(&text).as_deref(), Some(elements), "{text}");
+}
+
+/// Two who say anything to a session that may answer nothing itself: each hears what the other said, to the byte, in
+/// whatever pieces it was said.
+///
+/// The input is a list of pieces: a byte with who speaks (its highest bit) and the length, then what is said.
+pub fn session(input: &[u8]) {
+    let (runtime, worker) = (rig::runtime(), Rc::new(rig::worker()));
+    // The one statement that Larder answers without any knowledge.
+    if input.to_ascii_lowercase().windows(6).any(|part| part == b"larder") {
+        return;
+    }
+    runtime.block_on(async {
+        let (mut session, mut ends) = rig::session(&worker, "app");
+        let mut said = [Vec::new(), Vec::new()];
+        let drive = async {
+            let mut rest = input;
+            while let Some((first, after)) = rest.split_first() {
+                let client = first & 0x80 == 0;
+                let (piece, after) = after.split_at(usize::from(first & 0x7f).min(after.len()));
+                said[usize::from(client)].extend_from_slice(piece);
+                ends.say(client, piece).await;
+                rest = after;
+            }
+            ends.settle().await;
+            let [by_origin, by_client] = said;
+            assert!(by_client.starts_with(&ends.origin.heard), "the origin heard something else");
+            let heard = &ends.client.heard;
+            assert!(by_origin.starts_with(heard), "the client heard something else");
+        };
+        rig::serve(&mut session, drive).await;
+    });
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
+
+    #[test]
+    fn inputs_of_proxy_facts() {
+        replay("proxy_facts", super::facts);
+    }
+
+    #[test]
+    fn inputs_of_proxy_session() {
+        let big = std::thread::Builder::new().stack_size(32 << 20);
+        big.spawn(|| replay("proxy_session", super::session)).unwrap().join().unwrap();
+    }
+}
