@@ -278,6 +278,7 @@ impl Session {
             }
             _ => {
                 self.unsynced = true;
+                self.stale_portal &= !first.is_empty();
                 match self.ensure_upstream(&second) {
                     Some(prepared) => drop(self.portals.insert(first.into(), prepared)),
                     None => drop(self.portals.remove(&first[..])),
