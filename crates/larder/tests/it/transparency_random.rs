@@ -325,6 +325,8 @@ async fn differs(pair: &Pair, script: &[Burst]) -> Option<String> {
         reset.rows(RESET).await.unwrap();
         let larder = match frames(script, &pair.through(), Some(&counts)).await {
             Ok(larder) => larder,
+            // The same known difference as below: what it refuses brings fewer frames than are waited for.
+            Err(error) if error.contains("C26000") && error.matches("SERROR").count() > 1 => return None,
             Err(error) => return Some(format!("through Larder, run {run}: {error}; directly: {direct:?}")),
         };
         for (number, (left, right)) in direct.iter().zip(larder).enumerate() {
