@@ -107,6 +107,20 @@ impl Pipe {
         Ok(progress)
     }
 
+    /// [`Pipe::poll_flush`] to a peer that may be gone: what cannot be written is dropped. What the peer said before it
+    /// left is still to be read, and then that it left.
+    pub(crate) fn poll_flush_or_drop(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_flush(cx).unwrap_or_else(|_| {
+            self.output.clear();
+            true
+        })
+    }
+
+    /// [`Pipe::poll_fill`], where a connection that breaks is one that ends.
+    pub(crate) fn poll_fill_or_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_fill(cx).map(|result| self.ended |= result.is_err())
+    }
+
     /// Writes what is left and tells the peer that no more will come.
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)?;

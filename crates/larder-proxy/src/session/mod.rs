@@ -53,6 +53,8 @@ use transaction::{Deferred, Pending, Transaction};
 const HIGH_WATER: usize = 256 * 1024;
 /// A frame larger than this passes through in pieces instead of being held whole.
 const LARGE: usize = 64 * 1024;
+/// How long messages without Sync or Flush wait for one: more than the pieces of one request need to arrive.
+const HOLD: Duration = Duration::from_millis(5);
 /// Time for the last bytes to reach the client when a session ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -207,7 +209,7 @@ impl Session {
         loop {
             self.read_origin();
             // Before the client's messages: a dead origin connection answers nothing, not even from memory.
-            if self.origin.ended && self.origin.input.is_empty() {
+            if self.origin_left() {
                 self.say_origin_left();
                 return Ok(());
             }
@@ -222,8 +224,16 @@ impl Session {
                     return Ok(());
                 }
             }
-            self.turn().await?;
+            // It may have left while the session waited for it elsewhere: then nothing would wake this one.
+            if !self.origin_left() {
+                self.turn_or_let_go().await?;
+            }
         }
+    }
+
+    /// The origin has closed its connection, and what it sent before can be passed on. Half a frame is not.
+    fn origin_left(&self) -> bool {
+        self.origin.ended && (self.origin.input.is_empty() || self.client.output.len() < self.client_room())
     }
 
     /// The client will send no more. What it has asked for is still answered, as PostgreSQL does.
@@ -235,11 +245,26 @@ impl Session {
             return Ok(());
         }
         poll_fn(|cx| self.origin.poll_finish(cx)).await?;
-        while !(self.origin.ended && self.origin.input.is_empty()) {
-            self.turn().await?;
+        loop {
             self.read_origin();
+            if self.origin_left() {
+                return Ok(());
+            }
+            self.turn().await?;
         }
-        Ok(())
+    }
+
+    /// A client that sends neither Sync nor Flush may still wait for a reply: an error or a notice, which the origin
+    /// does not hold back. So messages are not held back for long.
+    async fn turn_or_let_go(&mut self) -> io::Result<()> {
+        if self.batch.is_empty() {
+            return self.turn().await;
+        }
+        let turned = tokio::time::timeout(HOLD, self.turn()).await;
+        turned.unwrap_or_else(|_| {
+            self.flush_batch(forward::Route::bypass(Bypass::ProtocolShape));
+            Ok(())
+        })
     }
 
     /// Moves bytes between the sockets and the buffers; returns when anything moved (or the worker woke us).
@@ -250,10 +275,10 @@ impl Session {
         poll_fn(|cx| {
             self.remember_waker(cx);
             let mut progress = self.control.leave.get() != leave;
-            let flushed = self.client.poll_flush(cx)? | self.origin.poll_flush(cx)?;
+            let flushed = self.client.poll_flush(cx)? | self.origin.poll_flush_or_drop(cx);
             progress |= flushed && full;
             if self.client.output.len() < self.client_room() {
-                progress |= ready(self.origin.poll_fill(cx))?;
+                progress |= self.origin.poll_fill_or_end(cx).is_ready();
             }
             if self.client.input.len() < HIGH_WATER && self.origin.output.len() < HIGH_WATER {
                 progress |= ready(self.client.poll_fill(cx))?;
@@ -300,8 +325,14 @@ impl Session {
         self.acknowledge_pending();
     }
 
+    /// What the client has been given ends with a whole frame. In the middle of one, Larder's words would be data.
+    fn may_speak(&self) -> bool {
+        let plain = self.plain.as_ref().is_none_or(Plain::is_between_replies);
+        plain && self.origin_rest.is_none() && !self.blind
+    }
+
     fn say_origin_left(&mut self) {
-        if self.blind || self.lost {
+        if self.lost || !self.may_speak() {
             // What the client was told is not known here, or it was its own fault: the end of the connection, and what
             // the origin says of it, have to do.
         } else if self.outdated {
@@ -316,8 +347,10 @@ impl Session {
     }
 
     fn say_shutting_down(&mut self) {
-        let message = "terminating connection due to administrator command";
-        encode::error(&mut self.client.output, Severity::Fatal, "57P01", message, None);
+        if self.may_speak() {
+            let message = "terminating connection due to administrator command";
+            encode::error(&mut self.client.output, Severity::Fatal, "57P01", message, None);
+        }
         encode::terminate(&mut self.origin.output);
     }
 

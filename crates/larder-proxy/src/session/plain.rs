@@ -49,6 +49,11 @@ impl Plain {
         self.unanswered == 0 && !self.unsynced && self.status == b'I'
     }
 
+    /// The client has been given whole frames only.
+    pub(crate) fn is_between_replies(&self) -> bool {
+        self.origin_rest == 0
+    }
+
     fn on_message(&mut self, tag: u8) {
         match tag {
             b'Q' | b'F' | b'S' => {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use larder_testkit::frame;
-use larder_testkit::{Faulty, Larder, Login, PgVersion, Postgres, RawClient, Signal, pg18};
+use larder_testkit::{Faulty, Larder, Login, PgVersion, Postgres, RawClient, Signal, Towards, pg18};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -415,6 +415,36 @@ async fn an_origin_that_is_away_or_dies() {
         frames[0].field(b'M').unwrap().contains("could not connect to the PostgreSQL server at 127.0.0.1"),
         "{frames:?}"
     );
+}
+
+/// The connection to the origin breaks while Larder waits for what it asked itself, and in the middle of a frame.
+#[tokio::test]
+async fn an_origin_that_breaks_off() {
+    let pg = pg18();
+    for mode in ["serve", "bypass"] {
+        let faulty = Faulty::new(pg.addr()).await.unwrap();
+        let through = format!("postgres://{}", faulty.addr());
+        let builder = serve(&through).arg("--control").arg(pg.url("postgres", "postgres"));
+        let larder = builder.arg("--mode").arg(mode).start().await.unwrap();
+        // The session's first statement: in mode serve its settings are read first, and that is what cuts.
+        for (towards, bytes) in [(Towards::Server, 1), (Towards::Client, 500)] {
+            let mut client = RawClient::superuser(larder.addr()).await.unwrap();
+            if towards == Towards::Client {
+                client.query("select 1").await.unwrap();
+            }
+            faulty.cut_after(towards, bytes);
+            client.send(frame::query("select repeat('x', 1000)")).await.unwrap();
+            let mut last = None;
+            while let Ok(Some(frame)) = client.next().await {
+                last = Some(frame);
+            }
+            // A plain proxy passes on what it has of a frame, and can say nothing in the middle of it.
+            let half = mode == "bypass" && towards == Towards::Client;
+            let expected = if half { (b'T', None) } else { (b'E', Some("08006".to_owned())) };
+            let last = last.unwrap();
+            assert_eq!((last.tag, last.field(b'C').filter(|_| !half)), expected, "{mode} {towards:?}");
+        }
+    }
 }
 
 #[tokio::test]

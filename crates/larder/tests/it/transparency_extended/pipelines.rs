@@ -193,6 +193,20 @@ async fn errors_and_pipelines() {
                 ],
             ),
             (
+                "errors and notices before any Sync",
+                0,
+                vec![
+                    params(ONE, &[]),
+                    m(&[parse("", "select 1/0", &[]), bind("", "", &[]), execute("", 0)])
+                        .until(Until::Tag(b'E')),
+                    m(&[parse("", ONE, &[]), sync()]),
+                    m(&[parse("", "select noisy(3)", &[]), bind("", "", &[]), execute("", 0)])
+                        .until(Until::Tag(b'N')),
+                    m(&[sync()]),
+                    params(ONE, &[]),
+                ],
+            ),
+            (
                 "notices",
                 0,
                 vec![
