@@ -149,7 +149,7 @@ impl Session {
     pub(super) fn begins_or_ends(&self, plan: &Plan, deferred: bool) -> bool {
         match &plan.kind {
             Kind::Begin(Begin { deferrable, names_read_committed, .. }) => {
-                let idle = self.transaction.status == b'I' && !deferred;
+                let idle = self.transaction.status == b'I' && !deferred && !self.listens;
                 idle && *deferrable && (*names_read_committed || self.default_is_read_committed())
             }
             Kind::Commit | Kind::Rollback => deferred,

@@ -107,6 +107,8 @@ pub(crate) struct Session {
     lost: bool,
     /// Only frame headers are looked at (`mode = "bypass"`).
     plain: Option<Plain>,
+    /// It may get notifications. The origin holds them back while a transaction is open, so it must know of every one.
+    listens: bool,
 
     outstanding: Outstanding,
     statements: Statements,
@@ -167,6 +169,7 @@ impl Session {
             blind: replication,
             lost: false,
             plain,
+            listens: false,
             outstanding: Outstanding::default(),
             statements: Statements::default(),
             portals: HashMap::default(),

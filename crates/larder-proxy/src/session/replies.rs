@@ -209,7 +209,10 @@ impl Session {
     fn on_asynchronous(&mut self, tag: u8, body: &[u8]) {
         match tag {
             // What a notification tells must be visible to the reads that follow it.
-            b'A' => self.news = Moment::now(),
+            b'A' => {
+                self.news = Moment::now();
+                self.listens = true;
+            }
             // A reported setting has another value.
             b'S' if backend::parameter_status(body).is_none_or(|(name, _)| name != b"application_name") => {
                 self.knowledge.facts = None;

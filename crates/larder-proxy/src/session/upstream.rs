@@ -256,7 +256,7 @@ impl Session {
         }
     }
 
-    /// Commands that change which prepared statements there are.
+    /// Commands that change which prepared statements there are, or whether notifications come.
     pub(super) fn on_command_tag(&mut self, tag: &[u8], deallocated: Option<&Rc<Prepared>>) {
         match (tag, deallocated) {
             (b"DEALLOCATE\0", Some(prepared)) => {
@@ -273,6 +273,7 @@ impl Session {
                 }
             }
             (b"PREPARE\0", _) => self.statements.others = true,
+            (b"LISTEN\0", _) => self.listens = true,
             _ => {}
         }
     }

@@ -91,3 +91,26 @@ async fn an_answer_over_the_limit_is_relayed_and_not_kept() {
     })
     .await;
 }
+
+/// PostgreSQL keeps notifications back while a transaction is open.
+#[tokio::test]
+async fn a_session_that_listens_has_its_transactions_at_the_origin() {
+    each_version(async |origin| {
+        let larder = rig(&origin).await;
+        let mut client = RawClient::superuser(larder.addr()).await.unwrap();
+        let sql = "select name from item where id = 9";
+        client.query("listen news").await.unwrap();
+        warm(&mut client, sql).await;
+        client.query("begin").await.unwrap();
+        assert_eq!(client.value(sql).await.unwrap(), "name 9");
+        assert_eq!(served(&mut client).await, "hit; tier=l1");
+        let open = "select count(*) from pg_stat_activity where state = 'idle in transaction'";
+        assert_eq!(origin.sql(open).unwrap(), "1");
+        origin.sql("notify news, 'good'").unwrap();
+        let tags =
+            |frames: Vec<larder_testkit::Frame>| frames.iter().map(|frame| frame.tag).collect::<Vec<_>>();
+        assert_eq!(tags(client.query("select 1").await.unwrap()), *b"TDCZ");
+        client.query("commit").await.unwrap();
+    })
+    .await;
+}
