@@ -35,9 +35,15 @@ use parking_lot::Mutex;
 const NAME: &str = "larder_facts";
 
 /// The query up to the column of custom settings. `current_setting(name, true)` is NULL where there is no such setting.
+///
+/// `current_schemas()` would make the session's temporary schema if that is where the path begins, and reading must
+/// change nothing: the path is then NULL, which is no set of facts.
 static HEAD: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "/* larder: session facts */ SELECT pg_catalog.current_schemas(true)::pg_catalog.text, \
+        "/* larder: session facts */ SELECT case when \
+         pg_catalog.oideq(pg_catalog.pg_my_temp_schema(), 0) and pg_catalog.textregexeq(\
+         pg_catalog.current_setting('search_path'), '^ *(\"?[$]user\"? *, *)?\"?pg_temp') \
+         then null else pg_catalog.current_schemas(true)::pg_catalog.text end, \
          pg_catalog.current_setting('default_transaction_isolation'), \
          pg_catalog.current_setting('client_encoding'), \
          coalesce(pg_catalog.current_setting('larder.mode', true) operator(pg_catalog.=) 'bypass', false)::pg_catalog.text, \

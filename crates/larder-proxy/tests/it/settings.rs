@@ -141,3 +141,25 @@ async fn a_role_can_be_left_alone_for_good() {
     })
     .await;
 }
+
+/// Asking for the effective search path would make the temporary schema that the path names first.
+#[tokio::test]
+async fn reading_the_settings_changes_nothing() {
+    each_version(async |origin| {
+        let larder = rig(&origin).await;
+        for path in ["pg_temp", "'$user', pg_temp"] {
+            let mut client = RawClient::superuser(larder.addr()).await.unwrap();
+            warm(&mut client, "select name from item where id = 7").await;
+            client.query(&format!("set search_path = {path}")).await.unwrap();
+            client.query("select name from public.item where id = 7").await.unwrap();
+            assert_eq!(served(&mut client).await, "bypass; reason=settings_unknown");
+            assert_eq!(client.value("select pg_my_temp_schema()").await.unwrap(), "0", "{path}");
+            // Once it is there, what is in it shadows.
+            client.query("create table item(id int, name text)").await.unwrap();
+            client.query("insert into item values (7, 'temporary')").await.unwrap();
+            assert_eq!(client.value("select name from item where id = 7").await.unwrap(), "temporary");
+            assert!(served(&mut client).await.starts_with("bypass"));
+        }
+    })
+    .await;
+}
