@@ -19,7 +19,7 @@ ARGS ?=
 
 step = @printf '==> %s\n' $(1)
 
-.PHONY: help demo test lint bench fuzz fmt build clean setup-build setup-demo setup-test
+.PHONY: help demo test lint bench conformance fuzz fmt build clean setup-build setup-demo setup-test
 
 help: ## Show this list
 	@echo 'Larder: a transparent, provably fresh read cache for PostgreSQL'
@@ -64,6 +64,16 @@ bench: setup-demo ## Larder against the origin, PgBouncer and the floor (3 to 5 
 fuzz: setup-build $(CARGO_FUZZ) ## Fuzz every parser for FUZZ_SECONDS each (60; ARGS=sql for one of them): fuzz/README.md
 	$(call step,'fuzzing (the first build takes 3 to 6 minutes)')
 	@$(WITH_SETUP) scripts/fuzz run $(ARGS)
+
+# One suite or several: make conformance SUITE=regress
+SUITE ?=
+conformance: setup-test ## Test suites of others, directly and through Larder (SUITE=regress: one of them)
+	$(call step,'fetching the suites (the first time: downloads of about 60 MB)')
+	@scripts/fetch-suites $(SUITE)
+	$(call step,'building larder and the driver of the suites')
+	@$(WITH_SETUP) cargo build --locked -p larder -p larder-conformance
+	@$(WITH_SETUP) exec $(TARGET)/debug/larder-conformance --larder $(TARGET)/debug/larder \
+		--out $(TARGET)/conformance $(SUITE) $(ARGS)
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -57,3 +57,17 @@ wheel_in() {
     done
     return 1
 }
+
+# make_folder PATH FUNCTION: the function fills a new folder, which then gets its name.
+make_folder() {
+    PART=$(mktemp -d "$1.XXXXXX")
+    trap 'rm -rf "$PART"; die "cannot make ${PART%.*}: see above"' EXIT
+    "$2" "$PART"
+    chmod -R a+rX "$PART"
+    mv -T "$PART" "$1" 2>/dev/null || rm -rf "$PART"
+    trap - EXIT
+}
+
+version_of() {
+    { cat "$1"; printf '%s' "${2:-}"; } | sha256sum | cut -c1-12
+}

@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["larder-cache", "larder-core", "larder-feed", "larder-login", "larder-proxy", "larder-sandbox"],
     ),
     ("larder-bench", &["larder-sandbox", "larder-testkit"]),
+    ("larder-conformance", &["larder-sandbox", "larder-testkit"]),
 ];
 
 /// Tests of any crate may use these besides: the test kit, and the throw-away servers that it hands on.
