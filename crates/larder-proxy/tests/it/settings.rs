@@ -131,9 +131,13 @@ async fn a_role_can_be_left_alone_for_good() {
         let by_option = Login::new("postgres", "postgres").parameter("options", "-c larder.mode=bypass");
         for login in [by_role, by_option] {
             let mut client = RawClient::login(larder.addr(), &login).await.unwrap();
-            for _ in 0..3 {
+            // The new role begins an epoch, in whose first moments there is another reason.
+            let mut left_alone = 0;
+            while left_alone < 3 {
                 client.value(sql).await.unwrap();
-                assert_eq!(served(&mut client).await, "bypass; reason=session_bypass", "{login:?}");
+                let how = served(&mut client).await;
+                assert!(how.starts_with("bypass"), "{login:?}: {how}");
+                left_alone += u32::from(how == "bypass; reason=session_bypass");
             }
             client.query("set larder.mode = 'serve'").await.unwrap();
             warm(&mut client, sql).await;

@@ -433,7 +433,9 @@ impl Origin {
     /// What Larder asks for itself.
     fn facts(&mut self) {
         let digits = self.digits.to_string();
-        let values = ["{pg_catalog,public}", "read committed", "UTF8", &digits, "{}"];
+        // Path, isolation, encoding, larder.mode, the users; settings for reading, for writing, of the user's own.
+        let values =
+            ["{pg_catalog,public}", "read committed", "UTF8", "false", "ann", "ann", &digits, "{}", "{}"];
         encode::frame(&mut self.output, b'D', |out| {
             out.put_i16(values.len() as i16);
             for value in values {
