@@ -52,6 +52,7 @@ mod moment;
 mod store;
 mod sync;
 mod tags;
+pub mod tier;
 
 pub use counters::Counters;
 pub use entry::{Discard, Entry, Miss, Reader};
