@@ -16,6 +16,7 @@ mod key;
 mod metrics;
 mod pipe;
 mod plan;
+mod queries;
 mod reply;
 mod server;
 mod session;
@@ -31,7 +32,8 @@ use larder_core::{CatalogCell, Level};
 use larder_login::OriginTls;
 
 pub use access::{Access, Authentication, SecretAnswer, Secrets};
-pub use server::{CountersSnapshot, Proxy};
+pub use queries::QuerySnapshot;
+pub use server::{CountersSnapshot, Proxy, ReasonSnapshot};
 
 /// What the client path is told.
 #[derive(Debug, Clone)]

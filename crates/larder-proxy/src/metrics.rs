@@ -62,6 +62,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) errors: AtomicU64,
     /// By [`Bypass`], in the order of `Bypass::ALL`.
     pub(crate) reasons: Vec<AtomicU64>,
+    /// The time that those took.
+    pub(crate) reason_nanoseconds: Vec<AtomicU64>,
     /// By [`Miss::ALL`].
     pub(crate) misses: Vec<AtomicU64>,
     /// By [`Discard::ALL`].
@@ -80,6 +82,7 @@ impl WorkerMetrics {
             bypass: Histogram::default(),
             errors: AtomicU64::new(0),
             reasons: zeros(Bypass::ALL.len()),
+            reason_nanoseconds: zeros(Bypass::ALL.len()),
             misses: zeros(Miss::ALL.len()),
             discards: zeros(Discard::ALL.len()),
             saved_nanoseconds: AtomicU64::new(0),
@@ -87,8 +90,8 @@ impl WorkerMetrics {
         })
     }
 
-    /// A statement that began at `started` has been answered.
-    pub(crate) fn answered(&self, outcome: Outcome, started: Moment) {
+    /// A statement that began at `started` has been answered. Returns how long it took.
+    pub(crate) fn answered(&self, outcome: Outcome, started: Moment) -> Duration {
         let elapsed = Duration::from_nanos(Moment::now().0.saturating_sub(started.0));
         match outcome {
             Outcome::Hit { .. } => self.hit.observe(elapsed),
@@ -99,9 +102,14 @@ impl WorkerMetrics {
             }
             Outcome::Bypass(why) => {
                 self.bypass.observe(elapsed);
-                count(&self.reasons, Bypass::ALL.iter().position(|known| *known == why));
+                let position = Bypass::ALL.iter().position(|known| *known == why);
+                count(&self.reasons, position);
+                if let Some(time) = position.and_then(|at| self.reason_nanoseconds.get(at)) {
+                    add(time, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+                }
             }
         }
+        elapsed
     }
 
     /// What a hit would have cost the origin.
@@ -125,6 +133,6 @@ fn count(counters: &[AtomicU64], at: Option<usize>) {
 }
 
 /// Only the owning worker writes, so a load and a store do; no locked instruction on the hit path.
-fn add(counter: &AtomicU64, amount: u64) {
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }

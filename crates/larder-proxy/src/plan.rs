@@ -17,6 +17,7 @@ use larder_sql::{Effect, Footprint, Judgement, Kind, Parsed, Settings};
 use crate::Shared;
 use crate::facts::Facts;
 use crate::key;
+use crate::queries::{Queries, QueryCounters};
 use crate::reply::Shape;
 
 /// Plans kept per worker; beyond it all are forgotten (they are cheap to make again).
@@ -34,11 +35,15 @@ pub(crate) struct Plan {
     /// The epoch in which all this holds.
     pub(crate) epoch: u64,
     pub(crate) shape: RefCell<Shape>,
+    /// Its statistics, if it was judged.
+    pub(crate) query: Option<Arc<QueryCounters>>,
 }
 
 /// A statement whose answer may come from memory.
 #[derive(Debug)]
 pub(crate) struct Read {
+    /// OIDs of what the answer depends on.
+    pub(crate) relations: Box<[u32]>,
     pub(crate) tags: TagSet,
     /// `/* larder: ttl=… */`.
     pub(crate) ttl: Option<Duration>,
@@ -112,7 +117,14 @@ fn tags(relations: &[u32], shared: &Shared) -> TagSet {
 impl Plan {
     /// A plan for a text that cannot be judged (no catalog, no facts, not UTF-8): relay it and expect anything.
     pub(crate) fn opaque(kind: Kind, why: Bypass) -> Self {
-        Self { kind, read: Err(why), effect: PlannedEffect::unknown(), epoch: 0, shape: RefCell::default() }
+        Self {
+            kind,
+            read: Err(why),
+            effect: PlannedEffect::unknown(),
+            epoch: 0,
+            shape: RefCell::default(),
+            query: None,
+        }
     }
 
     fn judge(
@@ -137,6 +149,7 @@ impl Plan {
                 let stripped = stripped.trim();
                 Ok(Read {
                     tags: tags(&plan.relations, shared),
+                    relations: plan.relations.as_slice().into(),
                     ttl: plan.ttl,
                     simple_key: key::prefix(key::Protocol::Simple, id, stripped, types),
                     extended_key: key::prefix(key::Protocol::Extended, id, stripped, types),
@@ -147,7 +160,7 @@ impl Plan {
         let unresolved = facts.is_unknown() && kind == Kind::Select;
         let effect =
             if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, epoch, shared) };
-        Self { kind, read, effect, epoch, shape: RefCell::default() }
+        Self { kind, read, effect, epoch, shape: RefCell::default(), query: None }
     }
 }
 
@@ -157,6 +170,7 @@ pub(crate) struct Plans {
     table: HashTable<Known>,
     hasher: foldhash::quality::RandomState,
     text: usize,
+    queries: Arc<Queries>,
 }
 
 #[derive(Debug)]
@@ -168,8 +182,8 @@ struct Known {
 }
 
 impl Plans {
-    pub(crate) fn new() -> Self {
-        Self { table: HashTable::new(), hasher: foldhash::quality::RandomState::default(), text: 0 }
+    pub(crate) fn new(queries: Arc<Queries>) -> Self {
+        Self { table: HashTable::new(), hasher: foldhash::quality::RandomState::default(), text: 0, queries }
     }
 
     /// The plan for a text, made if need be. `types` are the declared parameter types as they came in `Parse`.
@@ -181,11 +195,16 @@ impl Plans {
         let same = |known: &Known| known.facts == facts.id && *known.text == *text && *known.types == *types;
         if let Some(known) = self.table.find_mut(hash, same) {
             if known.plan.epoch != epoch {
-                known.plan = Rc::new(make(text, types, facts, epoch, shared));
+                known.plan = Rc::new(make(text, types, facts, epoch, shared, &self.queries).0);
             }
             return Rc::clone(&known.plan);
         }
-        let plan = Rc::new(make(text, types, facts, epoch, shared));
+        let (plan, forgot) = make(text, types, facts, epoch, shared, &self.queries);
+        if forgot {
+            // Plans hold counters that nobody sees any more.
+            self.clear();
+        }
+        let plan = Rc::new(plan);
         self.insert(
             hash,
             Known { facts: facts.id, types: types.into(), text: text.into(), plan: Rc::clone(&plan) },
@@ -193,10 +212,14 @@ impl Plans {
         plan
     }
 
+    fn clear(&mut self) {
+        self.table.clear();
+        self.text = 0;
+    }
+
     fn insert(&mut self, hash: u64, known: Known) {
         if self.table.len() >= MAX_PLANS || self.text >= MAX_TEXT {
-            self.table.clear();
-            self.text = 0;
+            self.clear();
         }
         self.text += known.text.len();
         let Self { table, hasher, .. } = self;
@@ -204,15 +227,27 @@ impl Plans {
     }
 }
 
-fn make(text: &[u8], types: &[u8], facts: &Facts, epoch: u64, shared: &Shared) -> Plan {
+/// The plan, and whether statistics of other statements were forgotten for its own.
+fn make(
+    text: &[u8],
+    types: &[u8],
+    facts: &Facts,
+    epoch: u64,
+    shared: &Shared,
+    queries: &Queries,
+) -> (Plan, bool) {
     let Some(catalog) = shared.catalog.load_full() else {
-        return Plan::opaque(Kind::Other, Bypass::NoCatalog);
+        return (Plan::opaque(Kind::Other, Bypass::NoCatalog), false);
     };
     // In another encoding the same bytes can be other letters than in the catalog; ASCII is the same in all.
     match std::str::from_utf8(text) {
         Ok(text) if facts.common.utf8 || text.is_ascii() => {
-            Plan::judge(text, types, facts, &catalog, epoch, shared)
+            let mut plan = Plan::judge(text, types, facts, &catalog, epoch, shared);
+            let relations = plan.read.as_ref().map_or(&[][..], |read| &read.relations);
+            let (counters, forgot) = queries.of(text, relations);
+            plan.query = Some(counters);
+            (plan, forgot)
         }
-        _ => Plan::opaque(Kind::Other, Bypass::UnsupportedSyntax),
+        _ => (Plan::opaque(Kind::Other, Bypass::UnsupportedSyntax), false),
     }
 }

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use larder_cache::Store;
+use larder_core::Bypass;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -16,6 +17,7 @@ use crate::cancel::Cancels;
 use crate::collect::ProxyCollector;
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
+use crate::queries::{self, Queries, QuerySnapshot};
 use crate::reply::Answer;
 use crate::worker::{Order, Worker};
 use crate::{ProxyConfig, Shared};
@@ -39,6 +41,7 @@ pub struct Proxy {
 struct Hand {
     orders: mpsc::UnboundedSender<Order>,
     metrics: Arc<WorkerMetrics>,
+    queries: Arc<Queries>,
 }
 
 /// Statements by how they were answered, since the start.
@@ -54,6 +57,17 @@ pub struct CountersSnapshot {
     pub bypassed: u64,
     /// Errors of the origin.
     pub errors: u64,
+}
+
+/// How often statements were not cached for one reason, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReasonSnapshot {
+    /// The reason.
+    pub reason: Bypass,
+    /// Statements.
+    pub count: u64,
+    /// Time in which clients waited for them.
+    pub time: Duration,
 }
 
 impl Proxy {
@@ -82,12 +96,13 @@ impl Proxy {
         for index in 0..count {
             let metrics = WorkerMetrics::new();
             let (orders, received) = mpsc::unbounded_channel();
-            workers.push(Hand { orders, metrics: Arc::clone(&metrics) });
+            let queries = Arc::new(Queries::default());
+            workers.push(Hand { orders, metrics: Arc::clone(&metrics), queries: Arc::clone(&queries) });
             let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
             let cancels = Arc::clone(&cancels);
             threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
-                let plans = std::cell::RefCell::new(Plans::new());
+                let plans = std::cell::RefCell::new(Plans::new(queries));
                 let worker =
                     Worker { config, shared, store, metrics, plans, origin_reachable, fills, cancels };
                 worker.run(received).await;
@@ -134,6 +149,28 @@ impl Proxy {
     /// Statements by how they were answered, since the start.
     pub fn counters(&self) -> CountersSnapshot {
         self.collector().counters()
+    }
+
+    /// What is known of each statement; those first that cost or saved most.
+    pub fn queries(&self) -> Vec<QuerySnapshot> {
+        queries::add_up(self.workers.iter().map(|hand| &*hand.queries))
+    }
+
+    /// Why statements were not cached; the reason first that cost most. Those that never occurred are left out.
+    pub fn reasons(&self) -> Vec<ReasonSnapshot> {
+        let sum = |of: fn(&WorkerMetrics) -> &Vec<AtomicU64>, at: usize| -> u64 {
+            let counters = self.workers.iter().filter_map(|hand| of(&hand.metrics).get(at));
+            counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
+        };
+        let of = |(at, reason): (usize, &Bypass)| ReasonSnapshot {
+            reason: *reason,
+            count: sum(|metrics| &metrics.reasons, at),
+            time: Duration::from_nanos(sum(|metrics| &metrics.reason_nanoseconds, at)),
+        };
+        let all = Bypass::ALL.iter().enumerate().map(of);
+        let mut reasons: Vec<_> = all.filter(|reason| reason.count > 0).collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.time));
+        reasons
     }
 
     /// Registers the client path's metrics.

@@ -1,5 +1,5 @@
 //! One linear pass over a text that knows just enough of PostgreSQL's lexical rules to tell comments, strings and
-//! the rest apart. It serves comment stripping, hints and the nesting guard, and works on any text, valid or not.
+//! the rest apart. It serves comment stripping, hints, digests and the nesting guard, and works on any text, valid or not.
 //!
 //! Plain strings ('...') are read as with `standard_conforming_strings = on`. Where `off` would end a string
 //! elsewhere, the scan says so ([`Scan::ambiguous`]) and nobody relies on it.
@@ -11,6 +11,8 @@ use std::ops::Range;
 pub(crate) struct Scan {
     /// Comments, in order, without the newline that ends a line comment.
     pub(crate) comments: Vec<Comment>,
+    /// Strings of every kind, with their quotes and prefixes.
+    pub(crate) literals: Vec<Range<usize>>,
     /// Plain strings with a backslash in them, without the quotes.
     pub(crate) backslashed: Vec<Range<usize>>,
     /// Deepest nesting of parentheses and brackets.
@@ -83,7 +85,7 @@ impl Lexer<'_> {
             (b'\'', _) => {
                 // A string right after an E'...' string (and a newline, or it is an error) continues it.
                 let escapes = self.last == Last::String { escapes: true };
-                self.string(escapes);
+                self.string(self.at, escapes);
             }
             (b'"', _) => self.quoted_name(),
             (b'$', _) => self.dollar(),
@@ -145,8 +147,8 @@ impl Lexer<'_> {
         self.part |= block;
     }
 
-    /// At the opening quote.
-    fn string(&mut self, escapes: bool) {
+    /// At the opening quote, of a string that begins with its prefix at `begin`.
+    fn string(&mut self, begin: usize, escapes: bool) {
         self.scan.parted |= self.last != Last::Other && self.part;
         self.at += 1;
         let start = self.at;
@@ -171,6 +173,7 @@ impl Lexer<'_> {
             self.scan.backslashed.push(start..self.at);
         }
         self.at += 1;
+        self.scan.literals.push(begin..self.at);
         self.came(Last::String { escapes });
     }
 
@@ -196,8 +199,9 @@ impl Lexer<'_> {
             self.at += 1;
             return;
         }
-        let body = self.at + length + 2;
-        let tag = self.bytes.get(self.at..body).unwrap_or_default();
+        let begin = self.at;
+        let body = begin + length + 2;
+        let tag = self.bytes.get(begin..body).unwrap_or_default();
         let inside = self.bytes.get(body..).unwrap_or_default();
         match memchr::memmem::find(inside, tag) {
             Some(end) => self.at = body + end + tag.len(),
@@ -206,9 +210,10 @@ impl Lexer<'_> {
                 self.at = self.bytes.len();
             }
         }
+        self.scan.literals.push(begin..self.at);
     }
 
-    /// A keyword or name; with a quote right behind it, `e` opens a string with escapes.
+    /// A keyword or name; with a quote right behind it, `e` opens a string with escapes, and others are its prefix.
     fn name(&mut self) {
         let start = self.at;
         while self.peek(0).is_some_and(continues_name) {
@@ -216,10 +221,15 @@ impl Lexer<'_> {
         }
         self.came(Last::Other);
         let word = self.bytes.get(start..self.at).unwrap_or_default();
-        if word.eq_ignore_ascii_case(b"e") && self.peek(0) == Some(b'\'') {
-            self.string(true);
+        if self.peek(0) == Some(b'\'') && is_prefix(word) {
+            self.string(start, word.eq_ignore_ascii_case(b"e"));
         }
     }
+}
+
+/// What can stand right before a string as part of it: `E'...'`, `B'...'`, `X'...'`, `N'...'`.
+fn is_prefix(word: &[u8]) -> bool {
+    matches!(word, [b'e' | b'E' | b'b' | b'B' | b'x' | b'X' | b'n' | b'N'])
 }
 
 fn starts_name(byte: u8) -> bool {

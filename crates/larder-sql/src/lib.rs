@@ -8,11 +8,12 @@
 //! Reading order: `parse` (text to statements) hands queries to `collect` (the walk over the tree, with
 //! `collect_from`, `expression`, `source` and `json` for its parts and `scope` for what a name can mean), which fills
 //! the `facts` that stage one keeps, and everything else to `utility`. Stage two is `judge`, with `types` for
-//! conversions and `functions` for the lists of built-ins. `lexer` serves `comments` and `hints`.
+//! conversions and `functions` for the lists of built-ins. `lexer` serves `comments`, `hints` and `digest`.
 
 mod collect;
 mod collect_from;
 mod comments;
+mod digest;
 mod effect;
 mod expression;
 mod facts;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use larder_core::{Bypass, Catalog};
 
 pub use crate::comments::strip_comments;
+pub use crate::digest::{Digest, Fingerprint, digest};
 pub use crate::relative::mentions_relative_time;
 
 use crate::facts::{Hints, Statement};

@@ -37,7 +37,7 @@ struct Changes {
     closed: Vec<Vec<u8>>,
     /// The transaction that the client believes to be in: the deferred BEGIN.
     deferred: Option<Deferred>,
-    hits: Vec<Arc<Entry<Answer>>>,
+    hits: Vec<(Arc<Entry<Answer>>, Rc<Plan>)>,
     /// It bound the unnamed portal.
     bound: bool,
     /// See [`super::transaction::Transaction::read_here`].
@@ -120,8 +120,8 @@ impl Session {
         self.deferred = changes.deferred;
         self.transaction.read_here = changes.read;
         self.stale_portal |= changes.bound;
-        for entry in &changes.hits {
-            self.hit(entry, arrival, followed);
+        for (entry, plan) in &changes.hits {
+            self.hit(entry, plan, arrival, followed);
         }
     }
 
@@ -273,7 +273,7 @@ impl Session {
         match found {
             Ok(entry) => {
                 self.client.output.extend_from_slice(&entry.value.frames);
-                draft.changes.hits.push(entry);
+                draft.changes.hits.push((entry, plan));
                 draft.changes.read = draft.changes.deferred.is_some() || self.transaction.status == b'T';
                 Ok(())
             }

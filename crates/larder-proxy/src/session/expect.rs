@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_cache::Moment;
 
 use crate::metrics::Outcome;
 use crate::plan::Plan;
+use crate::queries::QueryCounters;
 use crate::session::statements::Prepared;
 
 /// A request on its way.
@@ -79,6 +81,8 @@ pub(crate) enum Closing {
 pub(crate) struct Sent {
     pub(crate) started: Moment,
     pub(crate) outcome: Outcome,
+    /// Its statistics, if it was judged.
+    pub(crate) query: Option<Arc<QueryCounters>>,
     /// The prepared statement that it ends, if it names one.
     pub(crate) deallocates: Option<Rc<Prepared>>,
     /// The prepared statement that is executed, if it is known. Of a simple query: the unnamed one that it ends.

@@ -61,7 +61,9 @@ impl Session {
         let ends_stale = std::mem::take(&mut self.stale_unnamed);
         self.fill = route.fill;
         let captured = self.fill.is_some();
-        let sent = Sent { started: route.started, outcome, deallocates, prepared, ends_stale, captured };
+        let query = plan.and_then(|plan| plan.query.clone());
+        let started = route.started;
+        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, captured };
         self.outstanding.push(Expect::Query(sent));
         self.origin.output.extend_from_slice(&frame);
     }
@@ -192,7 +194,8 @@ impl Session {
         if let Some(fill) = fill {
             self.fill = Some(fill.of(prepared.clone()));
         }
-        let sent = Sent { started, outcome, deallocates, prepared, ends_stale: false, captured };
+        let query = plan.and_then(|plan| plan.query.clone());
+        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale: false, captured };
         self.outstanding.push(Expect::Execute(sent));
         Some(())
     }
@@ -268,8 +271,8 @@ impl Session {
                 let ends_stale = std::mem::take(&mut self.stale_unnamed);
                 self.expect_effect(&PlannedEffect::unknown());
                 let outcome = Outcome::Bypass(Bypass::TooLong);
-                let (started, captured, deallocates) = (Moment::now(), false, None);
-                let sent = Sent { started, outcome, deallocates, prepared, ends_stale, captured };
+                let (started, captured, deallocates, query) = (Moment::now(), false, None, None);
+                let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, captured };
                 self.outstanding.push(Expect::Query(sent));
             }
             b'P' => {

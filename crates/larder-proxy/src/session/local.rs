@@ -45,7 +45,7 @@ impl Session {
                 Ok(entry) => {
                     self.client.output.extend_from_slice(&entry.value.frames);
                     self.transaction.read_here = self.deferred.is_some() || self.transaction.status == b'T';
-                    self.hit(&entry, arrival, followed);
+                    self.hit(&entry, &plan, arrival, followed);
                 }
                 Err(why) => {
                     self.key.clear();
@@ -162,12 +162,15 @@ impl Session {
         encode::ready_for_query(&mut self.client.output, status);
     }
 
-    pub(super) fn hit(&mut self, entry: &Entry<Answer>, arrival: Moment, followed: bool) {
+    pub(super) fn hit(&mut self, entry: &Entry<Answer>, plan: &Plan, arrival: Moment, followed: bool) {
         let age = arrival.since(entry.stored);
         let outcome = if followed { Outcome::Coalesced { age } } else { Outcome::Hit { age } };
         self.last = Some(outcome);
         self.worker.metrics.saved(entry.cost);
         self.worker.metrics.answered(outcome, arrival);
+        if let Some(query) = &plan.query {
+            query.hit(arrival, followed, entry.cost, entry.value.frames.len());
+        }
     }
 }
 

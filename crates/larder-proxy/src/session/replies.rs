@@ -369,7 +369,10 @@ impl Session {
 
     fn served(&mut self, sent: &Sent) {
         self.last = Some(sent.outcome);
-        self.worker.metrics.answered(sent.outcome, sent.started);
+        let elapsed = self.worker.metrics.answered(sent.outcome, sent.started);
+        if let Some(query) = &sent.query {
+            query.answered(sent.outcome, elapsed);
+        }
     }
 
     /// The reply to something that Larder itself sent: nothing of it reaches the client.

@@ -123,7 +123,7 @@ pub(crate) fn worker() -> Worker {
         store: Store::new(Arc::clone(&fence), config.memory, config.max_result),
         shared: Shared { fence, tags: Arc::default(), catalog: Arc::default() },
         metrics: WorkerMetrics::new(),
-        plans: RefCell::new(Plans::new()),
+        plans: RefCell::new(Plans::new(Arc::default())),
         origin_reachable: Arc::new(AtomicBool::new(true)),
         fills: Arc::new(Semaphore::new(config.max_inflight_fills)),
         cancels: Arc::default(),
