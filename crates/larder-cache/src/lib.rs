@@ -1,6 +1,8 @@
 //! The cache module: entries that know up to which position of a change log they are true.
 //!
 //! It knows no SQL and no PostgreSQL: positions are numbers, tags are strings, values are whatever weighs something.
+//! Applications use [`Cache`]: typed values, loaded when they are missing. Larder's proxy uses what lies beneath: [`Store`],
+//! [`Fence`] and [`Tags`].
 //!
 //! # The data structure
 //!
@@ -42,6 +44,7 @@
 //! * *A change passes the answer on its way*: the leader's client has its answer, which is right for a query in flight;
 //!   it is not kept ([`Discard::Changed`]).
 
+mod cache;
 mod counters;
 mod entry;
 mod fence;
@@ -54,6 +57,10 @@ mod sync;
 mod tags;
 pub mod tier;
 
+pub use cache::{
+    Cache, CacheBuilder, CacheMetrics, ChangeLog, Key, LoadContext, LoadError, Loaded, Many, NotPropagated,
+    Propagation, Request, Resolved, Source,
+};
 pub use counters::Counters;
 pub use entry::{Discard, Entry, Miss, Reader};
 pub use fence::Fence;
@@ -61,3 +68,7 @@ pub use flight::Follower;
 pub use moment::Moment;
 pub use store::{FillGuard, Flight, Store, TOO_LARGE_FOR, Weigh};
 pub use tags::{Tag, TagSet, Tags};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,10 @@
 //! One clock for everything that is compared: leases, marks, coverage, times to live.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+// The standard one, but for tests that pause tokio's clock.
+use tokio::time::Instant;
 
 /// An instant of the process's monotonic clock, in nanoseconds since the process's first use of it; 0 = never.
 ///

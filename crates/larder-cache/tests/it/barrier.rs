@@ -128,6 +128,7 @@ async fn a_review_holds_coverage_back_until_the_feed_has_looked() {
     let fence = store.fence();
     crate::support::fill(&store, b"k", 1, &[]).unwrap();
     let before = fence.covered();
+    tokio::time::advance(Duration::from_nanos(1)).await;
     fence.request_review();
     assert!(asked(fence).await);
     assert_eq!(value(store.get(b"k", &reader(&store))), Err(larder_cache::Miss::WriteInFlight));

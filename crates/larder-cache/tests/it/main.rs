@@ -3,6 +3,7 @@
 
 mod barrier;
 mod flights;
+mod library;
 mod model;
 mod rules;
 mod stress;

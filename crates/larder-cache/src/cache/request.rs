@@ -1,0 +1,298 @@
+//! One request for a value, with its own rules: the entry API.
+
+use std::any::TypeId;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::LoadError;
+use super::flights::{Arrivals, Joined, Outcome};
+use super::inner::{Inner, Look};
+use super::item::{Item, Loaded, Source};
+use super::key::Key;
+use super::load::{Job, LoadContext, Order};
+use super::metrics::count;
+use super::options::Options;
+use crate::Moment;
+
+/// Of callers whose flight was of no use to them: after so many they load by themselves.
+const JOINS: usize = 2;
+
+/// A request for the value of one key, made by [`Cache::entry`](super::Cache::entry). What is not said here is as the
+/// [builder](super::CacheBuilder) said.
+#[must_use = "nothing happens before `get` or `or_load`"]
+pub struct Request<'a, V, Q: ?Sized> {
+    cache: &'a Arc<Inner<V>>,
+    key: &'a Q,
+    tags: Vec<Cow<'a, str>>,
+    options: Options,
+}
+
+impl<'a, V: Send + Sync + 'static, Q: Key + ?Sized> Request<'a, V, Q> {
+    pub(crate) fn new(cache: &'a Arc<Inner<V>>, key: &'a Q) -> Self {
+        Self { cache, key, tags: Vec::new(), options: cache.options }
+    }
+
+    /// What the value depends on. All callers of one key should say the same; what holds for a value is what the caller
+    /// said whose loader brought it.
+    pub fn tags<T: Into<Cow<'a, str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// See [`CacheBuilder::default_ttl`](super::CacheBuilder::default_ttl). The loader has the last word, by
+    /// [`LoadContext::ttl`].
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.options.ttl = ttl;
+        self
+    }
+
+    /// See [`CacheBuilder::jitter`](super::CacheBuilder::jitter).
+    pub fn jitter(mut self, part: f64) -> Self {
+        self.options.jitter = part;
+        self
+    }
+
+    /// See [`CacheBuilder::stale_if_error`](super::CacheBuilder::stale_if_error).
+    pub fn stale_if_error(mut self, grace: Duration) -> Self {
+        self.options.stale_if_error = grace;
+        self
+    }
+
+    /// See [`CacheBuilder::negative_ttl`](super::CacheBuilder::negative_ttl).
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.options.negative_ttl = ttl;
+        self
+    }
+
+    /// See [`CacheBuilder::refresh_ahead`](super::CacheBuilder::refresh_ahead).
+    pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
+        self.options.refresh_ahead = ahead;
+        self
+    }
+
+    /// See [`CacheBuilder::soft_timeout`](super::CacheBuilder::soft_timeout).
+    pub fn soft_timeout(mut self, limit: Duration) -> Self {
+        self.options.soft_timeout = Some(limit);
+        self
+    }
+
+    /// See [`CacheBuilder::hard_timeout`](super::CacheBuilder::hard_timeout).
+    pub fn hard_timeout(mut self, limit: Duration) -> Self {
+        self.options.hard_timeout = Some(limit);
+        self
+    }
+
+    /// The value, if this process has it and it is good; runs no loader and asks no other tier.
+    pub fn get(self) -> Option<Loaded<V>> {
+        match self.key.with_bytes(|key| self.cache.look(key, Moment::now())) {
+            Look::Fresh(item) => {
+                count(&self.cache.metrics.l1_hits);
+                Some(Loaded::new(item, Source::L1, false))
+            }
+            Look::Stale(_) | Look::Nothing => None,
+        }
+    }
+
+    /// The value, loaded if need be. The loader is handed a [`LoadContext`], by which it may say how long the value lives.
+    ///
+    /// # Errors
+    /// The loader failed, panicked, took too long or was cancelled, and there is nothing to give in its place.
+    ///
+    /// # Panics
+    /// If a loader has to be run outside a tokio runtime.
+    pub async fn or_load<F, Fut, E>(self, load: F) -> Result<Loaded<V>, LoadError<E>>
+    where
+        F: FnOnce(LoadContext) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let Self { cache, key, tags, options } = self;
+        let now = Moment::now();
+        if let Look::Fresh(item) = key.with_bytes(|key| cache.look(key, now)) {
+            count(&cache.metrics.l1_hits);
+            if item.claim_refresh(now, options.refresh_ahead) {
+                refresh(cache, key.with_bytes(|key| Arc::from(key)), Order::new(&tags, options, true), load);
+            }
+            return Ok(Loaded::new(item, Source::L1, false));
+        }
+        let (key, order) = (key.with_bytes(|key| Arc::from(key)), Order::new(&tags, options, false));
+        // In a box, so that the future of a hit stays small.
+        Box::pin(obtain(Arc::clone(cache), key, order, load)).await
+    }
+}
+
+impl Order {
+    fn new(tags: &[Cow<'_, str>], options: Options, refresh: bool) -> Self {
+        Self { tags: tags.iter().map(|tag| Arc::from(&**tag)).collect(), options, refresh }
+    }
+}
+
+/// Loads in the background what is about to expire.
+fn refresh<V, F, Fut, E>(cache: &Arc<Inner<V>>, key: Arc<[u8]>, order: Order, load: F)
+where
+    V: Send + Sync + 'static,
+    F: FnOnce(LoadContext) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<V, E>> + Send + 'static,
+    E: Send + Sync + 'static,
+{
+    let arrived = cache.flights.arrive();
+    if let Joined::Lead(landing, _) = cache.flights.join(&key, TypeId::of::<E>(), arrived) {
+        count(&cache.metrics.refreshes);
+        Job { cache: Arc::clone(cache), landing, order }.start(load);
+    }
+}
+
+/// What waiting for a flight came to.
+pub(crate) enum Waited<V> {
+    Landed(Outcome<V>),
+    /// The loader is slow, and there is something to give in its place.
+    Instead(Loaded<V>),
+    /// The load was cancelled.
+    Lost,
+}
+
+/// A value that this process does not have.
+async fn obtain<V, F, Fut, E>(
+    cache: Arc<Inner<V>>,
+    key: Arc<[u8]>,
+    order: Order,
+    load: F,
+) -> Result<Loaded<V>, LoadError<E>>
+where
+    V: Send + Sync + 'static,
+    F: FnOnce(LoadContext) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<V, E>> + Send + 'static,
+    E: Send + Sync + 'static,
+{
+    count(&cache.metrics.misses);
+    let options = order.options;
+    if let Some(error) = remembered::<V, E>(&cache, &key, &options) {
+        return in_place_of(&cache, &key, &options, error);
+    }
+    let arrived = cache.flights.arrive();
+    for _ in 0..JOINS {
+        let (arrivals, good) = match cache.flights.join(&key, TypeId::of::<E>(), arrived) {
+            Joined::Lead(landing, arrivals) => return lead(&cache, landing, arrivals, order, load).await,
+            Joined::Follow { arrivals, good } => (arrivals, good),
+        };
+        count(&cache.metrics.coalesced);
+        match wait(&cache, &key, &options, arrivals).await {
+            Waited::Instead(loaded) => return Ok(loaded),
+            Waited::Landed(Ok((item, source))) if good => return Ok(Loaded::new(item, source, false)),
+            Waited::Landed(Ok((item, source))) => {
+                if let Some(item) = cache.prove_landed(&key, &item) {
+                    return Ok(Loaded::new(item, source, false));
+                }
+            }
+            Waited::Landed(Err(failure)) => {
+                if let Some(error) = failure.into_error() {
+                    return in_place_of(&cache, &key, &options, error);
+                }
+            }
+            Waited::Lost => {}
+        }
+    }
+    match cache.flights.alone(&key, TypeId::of::<E>()) {
+        Joined::Lead(landing, arrivals) => lead(&cache, landing, arrivals, order, load).await,
+        Joined::Follow { .. } => Err(LoadError::Cancelled),
+    }
+}
+
+/// Runs the loader, and waits like everybody else.
+async fn lead<V, F, Fut, E>(
+    cache: &Arc<Inner<V>>,
+    landing: super::flights::Landing<V>,
+    arrivals: Arrivals<V>,
+    order: Order,
+    load: F,
+) -> Result<Loaded<V>, LoadError<E>>
+where
+    V: Send + Sync + 'static,
+    F: FnOnce(LoadContext) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<V, E>> + Send + 'static,
+    E: Send + Sync + 'static,
+{
+    let (key, options) = (Arc::clone(landing.key()), order.options);
+    Job { cache: Arc::clone(cache), landing, order }.start(load);
+    match wait(cache, &key, &options, arrivals).await {
+        Waited::Instead(loaded) => Ok(loaded),
+        Waited::Landed(Ok((item, source))) => Ok(Loaded::new(item, source, false)),
+        Waited::Landed(Err(failure)) => {
+            let error = failure.into_error().unwrap_or(LoadError::Cancelled);
+            in_place_of(cache, &key, &options, error)
+        }
+        Waited::Lost => in_place_of(cache, &key, &options, LoadError::Cancelled),
+    }
+}
+
+/// Waits for a flight; once it takes longer than the soft timeout, something stale will do.
+pub(crate) async fn wait<V: Send + Sync + 'static>(
+    cache: &Inner<V>,
+    key: &[u8],
+    options: &Options,
+    mut arrivals: Arrivals<V>,
+) -> Waited<V> {
+    if let Some(limit) = options.soft_timeout
+        && cache.look_stale(key, options).is_some()
+    {
+        match tokio::time::timeout(limit, landed(&mut arrivals)).await {
+            Ok(waited) => return waited,
+            Err(_) => {
+                if let Some((item, stale)) = cache.look_stale(key, options) {
+                    return Waited::Instead(given_instead(cache, item, stale));
+                }
+            }
+        }
+    }
+    landed(&mut arrivals).await
+}
+
+async fn landed<V>(arrivals: &mut Arrivals<V>) -> Waited<V> {
+    match arrivals.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(outcome)) => Waited::Landed(outcome.clone()),
+        Ok(None) | Err(_) => Waited::Lost,
+    }
+}
+
+/// An error, unless there is something stale to give.
+pub(crate) fn in_place_of<V: Send + Sync + 'static, E>(
+    cache: &Inner<V>,
+    key: &[u8],
+    options: &Options,
+    error: LoadError<E>,
+) -> Result<Loaded<V>, LoadError<E>> {
+    match cache.look_stale(key, options) {
+        Some((item, stale)) => Ok(given_instead(cache, item, stale)),
+        None => Err(error),
+    }
+}
+
+fn given_instead<V>(cache: &Inner<V>, item: Arc<Item<V>>, stale: bool) -> Loaded<V> {
+    count(if stale { &cache.metrics.stale_served } else { &cache.metrics.l1_hits });
+    Loaded::new(item, Source::L1, stale)
+}
+
+/// An error that the loader returned a short while ago.
+pub(crate) fn remembered<V, E>(cache: &Inner<V>, key: &[u8], options: &Options) -> Option<LoadError<E>>
+where
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    if options.negative_ttl.is_zero() {
+        return None;
+    }
+    let error = cache.look_failure(key, Moment::now())?.downcast().ok()?;
+    count(&cache.metrics.negative_hits);
+    Some(LoadError::Failed(error))
+}
+
+impl<V, Q: ?Sized> fmt::Debug for Request<'_, V, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("tags", &self.tags)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
