@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("larder-sandbox", &[]),
     ("larder-sql", &["larder-core"]),
     ("larder-feed", &["larder-core", "larder-cache", "larder-login", "larder-wire"]),
+    ("larder-follow", &["larder-core", "larder-cache", "larder-feed", "larder-login"]),
     ("larder-proxy", &["larder-core", "larder-cache", "larder-login", "larder-wire", "larder-sql"]),
     (
         "larder",
@@ -32,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "larder-testkit",
         &["larder-cache", "larder-core", "larder-feed", "larder-login", "larder-proxy", "larder-sandbox"],
     ),
+    ("larder-example-axum-sqlx", &["larder-cache", "larder-follow"]),
     ("larder-bench", &["larder-sandbox", "larder-testkit"]),
     ("larder-conformance", &["larder-sandbox", "larder-testkit"]),
 ];
