@@ -53,6 +53,7 @@ impl InProcess {
             ttl: Duration::from_secs(3600),
             ttl_jitter: 0.0,
             max_inflight_fills: 64,
+            console: None,
             workers: 2,
         }
     }

@@ -238,16 +238,33 @@ impl Larder {
     /// # Errors
     /// It does not answer in time, or not in HTTP.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        self.http(&format!("GET {path}"), "", "").await
+    }
+
+    /// Sends JSON to the admin server, with its token.
+    ///
+    /// # Errors
+    /// It does not answer in time, or not in HTTP.
+    pub async fn post(&self, path: &str, token: &str, body: &str) -> Result<(u16, String)> {
+        let length = body.len();
+        let headers = format!(
+            "Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+        );
+        self.http(&format!("POST {path}"), &headers, body).await
+    }
+
+    async fn http(&self, what: &str, headers: &str, body: &str) -> Result<(u16, String)> {
         let answer = async {
             let mut stream = TcpStream::connect(self.admin).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
+            let own = format!("Host: {}\r\nConnection: close\r\n{headers}", self.admin);
+            let request = format!("{what} HTTP/1.1\r\n{own}\r\n{body}");
             stream.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;
             anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
         };
         let answer =
-            timeout(HTTP_LIMIT, answer).await.with_context(|| format!("GET {path} takes too long"))??;
+            timeout(HTTP_LIMIT, answer).await.with_context(|| format!("{what} takes too long"))??;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("no HTTP status")?;
         Ok((status, body.to_owned()))

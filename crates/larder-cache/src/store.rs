@@ -4,6 +4,7 @@
 //! Keys are compared in full; the hash only finds them, and its seed is drawn per process. Nothing is deleted when the
 //! data changes: each lookup judges what it finds, and what can never be true again is removed on the way.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::counters::{Counters, count};
 use crate::entry::{Discard, Entry, Miss, Reader};
 use crate::fence::{Fence, FillPoint};
 use crate::flight::{Flights, Follower, Ticket};
-use crate::{Moment, TagSet};
+use crate::{Moment, Tag, TagSet};
 
 /// How long it is remembered that an answer was too large. Long enough that a hot large answer is not held back and
 /// buffered time and again, short enough that one that has shrunk is soon kept.
@@ -137,6 +138,17 @@ impl<V: Weigh + Send + Sync + 'static> Store<V> {
     /// Drops every entry. Fills under way are not affected: what they bring is newer than the call's reason.
     pub fn purge_all(&self) {
         self.cache.clear();
+    }
+
+    /// Drops the entries of which `doomed` says so by key and tags; returns how many. Fills under way are not affected.
+    pub fn purge(&self, doomed: impl Fn(&[u8], &[Arc<Tag>]) -> bool) -> usize {
+        let dropped = Cell::new(0);
+        self.cache.retain(|key, slot| {
+            let drop = matches!(slot, Slot::Kept(entry) if doomed(key, &entry.tags));
+            dropped.set(dropped.get() + usize::from(drop));
+            !drop
+        });
+        dropped.get()
     }
 
     /// Entries held, dead ones that nobody has looked up since included.

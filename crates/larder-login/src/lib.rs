@@ -32,6 +32,11 @@ pub fn seed(parts: &[impl AsRef<[u8]>]) -> [u8; 32] {
     scram::hashed(b"larder: seed of challenges for unknown users", parts)
 }
 
+/// Whether two secrets are the same, in a time that does not tell where they differ.
+pub fn same_secret(given: &[u8], known: &[u8]) -> bool {
+    subtle::ConstantTimeEq::ct_eq(given, known).into()
+}
+
 /// Random bytes that nobody can guess.
 ///
 /// # Errors

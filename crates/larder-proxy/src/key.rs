@@ -30,9 +30,29 @@ pub(crate) fn prefix(protocol: Protocol, facts: u64, text: &str, types: &[u8]) -
     [&[kind], &facts.to_be_bytes()[..], &length, text.as_bytes(), types].concat().into()
 }
 
+/// The statement of a key.
+pub(crate) fn text(key: &[u8]) -> Option<&str> {
+    let (length, rest) = key.get(1 + size_of::<u64>()..)?.split_first_chunk()?;
+    std::str::from_utf8(rest.get(..usize::try_from(u64::from_be_bytes(*length)).ok()?)?).ok()
+}
+
 /// The key of one execution in the extended protocol: `bind` is the Bind message after its two names.
 pub(crate) fn extended(key: &mut Vec<u8>, prefix: &[u8], bind: &[u8]) {
     key.clear();
     key.extend_from_slice(prefix);
     key.extend_from_slice(bind);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_tells_its_statement() {
+        let prefix = prefix(Protocol::Extended, 7, "select $1", &[0, 1]);
+        let mut key = Vec::new();
+        extended(&mut key, &prefix, b"bind");
+        assert_eq!(text(&key), Some("select $1"));
+        assert_eq!(text(&key[..12]), None);
+    }
 }

@@ -8,6 +8,7 @@
 mod access;
 mod cancel;
 mod collect;
+mod console;
 mod facts;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -32,8 +33,9 @@ use larder_core::{CatalogCell, Level};
 use larder_login::OriginTls;
 
 pub use access::{Access, Authentication, SecretAnswer, Secrets};
+pub use console::{Console, ConsoleAccess, Refusal, Reply};
 pub use queries::QuerySnapshot;
-pub use server::{CountersSnapshot, Proxy, ReasonSnapshot};
+pub use server::{CountersSnapshot, Proxy, Purge, ReasonSnapshot};
 
 /// What the client path is told.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct ProxyConfig {
     pub ttl_jitter: f64,
     /// Fills sent to the origin at once.
     pub max_inflight_fills: usize,
+    /// The admin database, if there is one.
+    pub console: Option<ConsoleAccess>,
     /// Worker threads; 0 = one per core, or per two cores where nothing is served from memory.
     pub workers: usize,
 }

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larder_cache::Store;
+use larder_cache::{Store, Tag};
 use larder_core::Bypass;
+use larder_sql::Fingerprint;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cancel::Cancels;
 use crate::collect::ProxyCollector;
+use crate::key;
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
 use crate::queries::{self, Queries, QuerySnapshot};
@@ -33,6 +35,7 @@ pub struct Proxy {
     threads: Mutex<Vec<JoinHandle<()>>>,
     stop_accepting: Mutex<Option<oneshot::Sender<()>>>,
     origin_reachable: Arc<AtomicBool>,
+    serving: Arc<AtomicBool>,
     store: Arc<Store<Answer>>,
 }
 
@@ -59,6 +62,17 @@ pub struct CountersSnapshot {
     pub errors: u64,
 }
 
+/// Which answers to forget.
+#[derive(Debug, Clone, Copy)]
+pub enum Purge<'a> {
+    /// Every one.
+    All,
+    /// Those that depend on this.
+    Tag(&'a Arc<Tag>),
+    /// Those of this statement, whatever its values.
+    Query(Fingerprint),
+}
+
 /// How often statements were not cached for one reason, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReasonSnapshot {
@@ -81,6 +95,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let store = Store::new(Arc::clone(&shared.fence), config.memory, config.max_result);
         let origin_reachable = Arc::new(AtomicBool::new(true));
+        let serving = Arc::new(AtomicBool::new(config.serve));
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let cancels = Arc::new(Cancels::default());
         let config = Arc::new(config);
@@ -100,11 +115,20 @@ impl Proxy {
             workers.push(Hand { orders, metrics: Arc::clone(&metrics), queries: Arc::clone(&queries) });
             let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
-            let cancels = Arc::clone(&cancels);
+            let (cancels, serving) = (Arc::clone(&cancels), Arc::clone(&serving));
             threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
                 let plans = std::cell::RefCell::new(Plans::new(queries));
-                let worker =
-                    Worker { config, shared, store, metrics, plans, origin_reachable, fills, cancels };
+                let worker = Worker {
+                    config,
+                    shared,
+                    store,
+                    metrics,
+                    plans,
+                    origin_reachable,
+                    serving,
+                    fills,
+                    cancels,
+                };
                 worker.run(received).await;
             })?);
         }
@@ -117,6 +141,7 @@ impl Proxy {
             threads: Mutex::new(threads),
             stop_accepting: Mutex::new(Some(stop_accepting)),
             origin_reachable,
+            serving,
             store,
         })
     }
@@ -131,6 +156,11 @@ impl Proxy {
         self.workers.iter().map(|hand| hand.metrics.clients.load(Ordering::Relaxed)).sum()
     }
 
+    /// The same, for each worker.
+    pub fn clients_by_worker(&self) -> Vec<usize> {
+        self.workers.iter().map(|hand| hand.metrics.clients.load(Ordering::Relaxed)).collect()
+    }
+
     /// Whether the last attempt to reach the origin worked (true before the first one).
     pub fn origin_reachable(&self) -> bool {
         self.origin_reachable.load(Ordering::Relaxed)
@@ -141,9 +171,29 @@ impl Proxy {
         (self.store.entries(), self.store.bytes())
     }
 
-    /// Forgets every answer.
-    pub fn purge(&self) {
-        self.store.purge_all();
+    /// Forgets answers; returns how many there were.
+    pub fn purge(&self, what: Purge<'_>) -> usize {
+        match what {
+            Purge::All => {
+                let entries = self.store.entries();
+                self.store.purge_all();
+                entries
+            }
+            Purge::Tag(tag) => self.store.purge(|_, tags| tags.iter().any(|known| Arc::ptr_eq(known, tag))),
+            Purge::Query(fingerprint) => self.store.purge(|key, _| {
+                key::text(key).is_some_and(|text| larder_sql::digest(text).fingerprint == fingerprint)
+            }),
+        }
+    }
+
+    /// Whether answers come from memory at all.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
+    }
+
+    /// Switches that off and on for all sessions, from their next statement on.
+    pub fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Relaxed);
     }
 
     /// Statements by how they were answered, since the start.

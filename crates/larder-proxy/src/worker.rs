@@ -17,7 +17,7 @@ use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
 use crate::reply::Answer;
 use crate::session::{Control, Leave};
-use crate::startup::{self, Arrival};
+use crate::startup::{self, Arrival, Begun};
 use crate::{ProxyConfig, Shared};
 
 /// Time for sessions to say goodbye when the worker stops.
@@ -32,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) plans: RefCell<Plans>,
     pub(crate) origin_reachable: Arc<AtomicBool>,
+    /// Off: nothing is answered from memory, as with `mode = "bypass"`. Replies and writes are followed all the same.
+    pub(crate) serving: Arc<AtomicBool>,
     /// Places for fills under way, over all workers.
     pub(crate) fills: Arc<Semaphore>,
     /// Sessions that can be told to stop waiting, over all workers.
@@ -89,8 +91,10 @@ impl Worker {
             let (worker, control) = (Rc::clone(&seat.worker), Rc::clone(&seat.control));
             // Boxed: what a handshake needs is given back when the session begins.
             let opening = Box::pin(startup::open(worker, control, arrival));
-            if let Some(session) = opening.await {
-                session.run().await;
+            match opening.await {
+                Some(Begun::Session(session)) => session.run().await,
+                Some(Begun::Admin(session)) => session.run().await,
+                None => {}
             }
             drop(seat);
         });

@@ -123,28 +123,50 @@ pub fn error(out: &mut BytesMut, severity: Severity, sqlstate: &str, message: &s
     });
 }
 
-/// `RowDescription` of one column of type text, in text format.
-pub fn text_column(out: &mut BytesMut, name: &str) {
+/// `RowDescription` of columns of type text, in text format (which is the same as their binary format).
+pub fn text_columns(out: &mut BytesMut, names: &[&str]) {
     frame(out, b'T', |out| {
-        out.put_i16(1);
-        cstr(out, name.as_bytes());
-        out.put_i32(0); // no table
-        out.put_i16(0); // no column number
-        out.put_i32(25); // text
-        out.put_i16(-1); // variable length
-        out.put_i32(-1); // no modifier
-        out.put_i16(0); // text format
+        out.put_i16(i16::try_from(names.len()).unwrap_or(i16::MAX));
+        for name in names {
+            cstr(out, name.as_bytes());
+            out.put_i32(0); // no table
+            out.put_i16(0); // no column number
+            out.put_i32(25); // text
+            out.put_i16(-1); // variable length
+            out.put_i32(-1); // no modifier
+            out.put_i16(0); // text format
+        }
+    });
+}
+
+/// `RowDescription` of one column of type text.
+pub fn text_column(out: &mut BytesMut, name: &str) {
+    text_columns(out, &[name]);
+}
+
+/// `DataRow` of text columns.
+pub fn text_row<'a>(out: &mut BytesMut, values: impl ExactSizeIterator<Item = Option<&'a str>>) {
+    frame(out, b'D', |out| {
+        out.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+        for value in values {
+            out.put_i32(value.map_or(-1, |value| i32::try_from(value.len()).unwrap_or(i32::MAX)));
+            out.extend_from_slice(value.unwrap_or_default().as_bytes());
+        }
     });
 }
 
 /// One `DataRow` of one text column, and `CommandComplete`.
 pub fn text_value(out: &mut BytesMut, value: &str, tag: &str) {
-    frame(out, b'D', |out| {
-        out.put_i16(1);
-        out.put_i32(i32::try_from(value.len()).unwrap_or(i32::MAX));
-        out.extend_from_slice(value.as_bytes());
-    });
+    text_row(out, [Some(value)].into_iter());
     command_complete(out, tag);
+}
+
+/// `ParameterStatus`.
+pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
+    frame(out, b'S', |out| {
+        cstr(out, name.as_bytes());
+        cstr(out, value.as_bytes());
+    });
 }
 
 fn cstr(out: &mut BytesMut, text: &[u8]) {

@@ -64,6 +64,34 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a running Larder: statements by the time they cost and save (needs [admin] user and password)
+    Top {
+        /// Time between two pictures
+        #[arg(long, value_name = "TIME", default_value = "2s", value_parser = config::parse_duration)]
+        interval: Duration,
+        /// Pictures to show; 0: until Ctrl-C
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        times: usize,
+        /// Statements shown
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        rows: usize,
+    },
+    /// Forget answers in a running Larder (needs [admin] user and password)
+    #[command(group = clap::ArgGroup::new("what").required(true))]
+    Purge {
+        /// Every answer
+        #[arg(long, group = "what")]
+        all: bool,
+        /// Those that depend on a relation
+        #[arg(long, group = "what", value_name = "NAME")]
+        table: Option<String>,
+        /// Those of a statement: its fingerprint, as `larder top` and SHOW QUERIES have it
+        #[arg(long, group = "what", value_name = "FINGERPRINT")]
+        query: Option<String>,
+        /// Those that depend on a tag, such as rel:16384
+        #[arg(long, group = "what", value_name = "TAG")]
+        tag: Option<String>,
+    },
     /// Print the effective configuration and where each value came from
     Config {
         /// JSON schema of the configuration file
@@ -149,6 +177,16 @@ fn dispatch(command: Command, given: Given) -> anyhow::Result<ExitCode> {
         Command::Check { json } => commands::check(&effective, json),
         Command::Setup { print, drop } => commands::setup(&effective, print, drop),
         Command::Explain { sql, json } => commands::explain(&effective, &sql, json),
+        Command::Top { interval, times, rows } => commands::top(&effective, interval, times, rows),
+        Command::Purge { table, query, tag, .. } => {
+            let kinds = [("TABLE", table), ("QUERY", query), ("TAG", tag)];
+            let named = kinds.into_iter().find_map(|(kind, name)| Some((kind, name?)));
+            let statement = match named {
+                Some((kind, name)) => format!("PURGE {kind} '{}'", name.replace('\'', "''")),
+                None => "PURGE ALL".to_owned(),
+            };
+            commands::purge(&effective, &statement)
+        }
         Command::Config { schema, json } => {
             let text = match (schema, json) {
                 (true, _) => format!("{:#}\n", config::schema()),

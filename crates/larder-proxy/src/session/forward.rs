@@ -299,6 +299,8 @@ impl Session {
 /// A statement's own reason not to be cached says more than the situation it was sent in.
 fn own_reason(plan: &Plan, outcome: Outcome) -> Outcome {
     match (&plan.read, outcome) {
+        // Unless nothing is looked at, by an operator's wish.
+        (_, Outcome::Bypass(Bypass::ModeBypass)) => outcome,
         (Err(why), Outcome::Bypass(_)) => Outcome::Bypass(*why),
         _ => outcome,
     }

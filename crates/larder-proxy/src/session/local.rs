@@ -2,6 +2,7 @@
 //! answers the whole request or leaves everything as it was.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use bytes::Buf;
 use larder_cache::{Entry, Miss, Moment};
@@ -97,6 +98,9 @@ impl Session {
     pub(super) fn not_now(&self) -> Option<Attempt> {
         if let Caching::Off(why) = self.caching {
             return Some(Attempt::Forward(why));
+        }
+        if !self.worker.serving.load(Ordering::Relaxed) {
+            return Some(Attempt::Forward(Bypass::ModeBypass));
         }
         let Some(catalog) = &*self.worker.shared.catalog.load() else {
             return Some(Attempt::Forward(Bypass::NoCatalog));

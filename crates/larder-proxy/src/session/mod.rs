@@ -76,6 +76,12 @@ pub(crate) enum Leave {
 }
 
 impl Control {
+    /// Whether the session is to go; if not, it is woken when that changes.
+    pub(crate) fn is_leaving(&self, cx: &Context<'_>) -> bool {
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        self.leave.get() != Leave::Never
+    }
+
     pub(crate) fn leave(&self, leave: Leave) {
         self.leave.set(leave);
         if let Some(waker) = &*self.waker.borrow() {

@@ -2,10 +2,12 @@
 //!
 //! * `opening`: PROXY header, TLS or none, and the first message;
 //! * `relay`: the origin authenticates (`[listen] auth = "relay"`), message by message;
+//! * `admin`: the admin database, which is Larder's own;
 //! * `verify`: Larder authenticates, and then logs in at the origin as that user;
 //! * `origin`: connecting there, also to pass a cancel request on;
 //! * `proxy_header`: the PROXY protocol.
 
+mod admin;
 mod opening;
 mod origin;
 mod proxy_header;
@@ -26,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::access::Authentication;
+use crate::console::AdminSession;
 use crate::pipe::Pipe;
 use crate::session::{Control, Session};
 use crate::worker::Worker;
@@ -68,8 +71,17 @@ pub(crate) struct Arrival {
     pub(crate) welcome: bool,
 }
 
+/// Whom a client has come to.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// To the origin.
+    Session(Box<Session>),
+    /// To Larder itself.
+    Admin(AdminSession),
+}
+
 /// Brings a session up, or tells the client why not.
-pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arrival) -> Option<Session> {
+pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arrival) -> Option<Begun> {
     let peer = arrival.peer;
     // Whoever says nothing, or says it byte by byte, goes when the time is over.
     match timeout(worker.config.access.login_timeout, bring_up(&worker, &control, arrival)).await {
@@ -85,12 +97,20 @@ pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arri
     }
 }
 
-async fn bring_up(
-    worker: &Rc<Worker>,
-    control: &Rc<Control>,
-    arrival: Arrival,
-) -> io::Result<Option<Session>> {
+async fn bring_up(worker: &Rc<Worker>, control: &Rc<Control>, arrival: Arrival) -> io::Result<Option<Begun>> {
     let Some(mut opened) = opening::read(worker, arrival).await? else { return Ok(None) };
+    if let Some(console) =
+        worker.config.console.as_ref().filter(|console| opened.database == console.database)
+    {
+        return match admin::log_in(worker, &mut opened, console).await {
+            Ok(()) => Ok(Some(Begun::Admin(AdminSession::new(opened.client, Rc::clone(control), console)))),
+            Err(Refused::Told) => {
+                goodbye(opened.client).await;
+                Ok(None)
+            }
+            Err(Refused::Lost(error)) => Err(error),
+        };
+    }
     let logged_in = match &worker.config.access.authentication {
         Authentication::Relay => relay::log_in(worker, &mut opened).await,
         Authentication::Verify(secrets) => verify::log_in(worker, &mut opened, &**secrets, true).await,
@@ -103,7 +123,8 @@ async fn bring_up(
             let Opened { client, peer, database, replication, .. } = opened;
             tracing::debug!(client = %peer, database, tls = client.stream().is_tls(), "session begins");
             let (worker, control) = (Rc::clone(worker), Rc::clone(control));
-            Ok(Some(Session::new(worker, control, client, origin, database, replication, seat)))
+            let session = Session::new(worker, control, client, origin, database, replication, seat);
+            Ok(Some(Begun::Session(Box::new(session))))
         }
         Err(Refused::Told) => {
             goodbye(opened.client).await;

@@ -101,7 +101,7 @@ async fn md5(client: &mut Pipe, user: &str, stored: String) -> Result<Proof, Ref
 }
 
 /// `genuine`: the user exists.
-async fn scram(
+pub(super) async fn scram(
     worker: &Worker,
     client: &mut Pipe,
     user: &str,
@@ -152,7 +152,7 @@ fn wrong_password(client: &mut Pipe, user: &str) -> Refused {
     refuse(client, "28P01", &format!("password authentication failed for user \"{user}\""), None)
 }
 
-fn authentication(client: &mut Pipe, kind: u32, rest: &[u8]) {
+pub(super) fn authentication(client: &mut Pipe, kind: u32, rest: &[u8]) {
     encode::frame(&mut client.output, b'R', |out| {
         out.extend_from_slice(&kind.to_be_bytes());
         out.extend_from_slice(rest);

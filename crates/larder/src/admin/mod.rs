@@ -1,8 +1,11 @@
 //! The admin HTTP server: health for orchestrators, metrics for Prometheus, status for people and programs.
 
+mod api;
+mod console;
 mod metrics;
 mod process;
 mod status;
+mod views;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +13,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+pub(crate) use console::{AdminConsole, DATABASE, Shutdown};
 pub(crate) use metrics::Metrics;
 pub(crate) use status::finding;
 
@@ -25,13 +29,16 @@ use crate::serve::{Readiness, Shared};
 pub(crate) struct Admin {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
+    console: Arc<AdminConsole>,
+    /// Who sends it may change things.
+    token: Option<String>,
 }
 
 impl Admin {
     /// Makes the metrics and registers the client path's.
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, console: Arc<AdminConsole>, token: Option<String>) -> Self {
         let metrics = Arc::new(Metrics::new(&shared.proxy));
-        Self { shared, metrics }
+        Self { shared, metrics, console, token }
     }
 
     /// Serves until the future is dropped.
@@ -42,6 +49,12 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics_text))
             .route("/api/v1/status", get(async |State(admin): State<Self>| Json(status::json(&admin.shared))))
+            .route("/api/v1/queries", get(async |State(admin): State<Self>| table(&admin, views::queries)))
+            .route("/api/v1/tables", get(async |State(admin): State<Self>| table(&admin, views::tables)))
+            .route("/api/v1/reasons", get(async |State(admin): State<Self>| table(&admin, views::reasons)))
+            .route("/api/v1/config", get(async |State(admin): State<Self>| Json(admin.shared.config.clone())))
+            .route("/api/v1/purge", post(api::purge))
+            .route("/api/v1/mode", post(api::mode))
             .with_state(self);
         axum::serve(listener, routes).await
     }
@@ -57,7 +70,11 @@ pub(crate) async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 async fn index() -> &'static str {
-    "larder\n\n/livez\n/readyz\n/metrics\n/api/v1/status\n"
+    "larder\n\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/queries\n/api/v1/tables\n/api/v1/reasons\n/api/v1/config\n"
+}
+
+fn table(admin: &Admin, view: fn(&Shared) -> views::Table) -> Json<serde_json::Value> {
+    Json(view(&admin.shared).json())
 }
 
 /// The feed's state is information here, not a condition: without it Larder serves as a plain proxy.

@@ -19,7 +19,7 @@ pub(super) fn json(shared: &Shared) -> Json {
     json!({
         "version": crate::VERSION,
         "uptime_seconds": shared.started.elapsed().as_secs_f64(),
-        "mode": shared.mode.name(),
+        "mode": if shared.proxy.is_serving() { shared.mode.name() } else { crate::config::Mode::Bypass.name() },
         "level": shared.level.name(),
         "listen": shared.proxy.local_addr().to_string(),
         "origin": { "address": shared.origin, "reachable": shared.origin_problem().is_none() },

@@ -32,7 +32,8 @@ pub(crate) fn explain(effective: &Effective, sql: &str, as_json: bool) -> anyhow
     let text = if as_json {
         format!("{:#}\n", as_document(&judgement, &catalog, &path))
     } else {
-        in_words(&judgement, &catalog, &path)
+        let lines = in_words(&judgement, &catalog, &path).into_iter();
+        lines.map(|(name, value)| format!("{name:<12}{value}\n")).collect()
     };
     print_text(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -47,9 +48,16 @@ async fn read_origin(config: &Config) -> anyhow::Result<(Catalog, Vec<String>)> 
     Ok((catalog, row.try_get(0).context("current_schemas() is no list of names")?))
 }
 
-fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<12}{value}\n"));
+/// The judgement in words, a line each. To be called on a thread with a worker's stack.
+pub(crate) fn explained(sql: &str, catalog: &Catalog, path: &[String]) -> Vec<(String, String)> {
+    let mut lines = in_words(&Parsed::parse(sql).judge(catalog, path), catalog, path);
+    lines.push(("fingerprint".to_owned(), larder_sql::digest(sql).fingerprint.to_string()));
+    lines
+}
+
+fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: &str| lines.push((name.to_owned(), value.to_owned()));
     match &judgement.verdict {
         Ok(plan) => {
             line("verdict", "cacheable");
@@ -71,11 +79,8 @@ fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> String
         }
     }
     line("may change", &changes(&judgement.effect, catalog).join(", "));
-    line(
-        "judged with",
-        &format!("search_path {}, as the role of Larder's own account has it", path.join(", ")),
-    );
-    text
+    line("judged with", &format!("search_path {}", path.join(", ")));
+    lines
 }
 
 fn as_document(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Json {

@@ -1,12 +1,17 @@
-//! The commands that ask the origin one thing and end.
+//! The commands that ask the origin, or a running Larder, and end.
 
+mod admin;
 mod check;
 mod explain;
+mod purge;
 mod setup;
+mod top;
 
 pub(crate) use check::check;
-pub(crate) use explain::explain;
+pub(crate) use explain::{explain, explained};
+pub(crate) use purge::purge;
 pub(crate) use setup::setup;
+pub(crate) use top::top;
 
 use anyhow::Context as _;
 use larder_core::Finding;

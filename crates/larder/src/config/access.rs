@@ -53,6 +53,37 @@ impl Value for Text {
     }
 }
 
+/// A text that nobody may see, or nothing.
+#[derive(Clone)]
+pub(crate) struct Hidden(String);
+
+impl Hidden {
+    /// The secret, if there is one.
+    pub(crate) fn get(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(self.0.as_str())
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
+}
+
+impl Value for Hidden {
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        Ok(Self(text.trim().to_owned()))
+    }
+
+    fn show(&self) -> Json {
+        json!(if self.0.is_empty() { "" } else { "***" })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "writeOnly": true })
+    }
+}
+
 /// A list of networks; in a file also an array.
 #[derive(Debug, Clone)]
 pub(crate) struct Networks(pub(crate) Vec<IpNet>);
@@ -128,6 +159,15 @@ pub(super) fn contradictions(config: &Config, sources: &[Source]) -> Vec<Problem
     if listen.auth == Auth::Verify && listen.auth_query.0.is_empty() && listen.auth_users.get().is_none() {
         let mend = "set auth_users, or leave auth_query at its default";
         wrong("listen.auth", "\"verify\" has nothing to check passwords with", mend);
+    }
+    let admin = &config.admin;
+    if admin.user.0.is_empty() != admin.password.get().is_none() {
+        let path = if admin.user.0.is_empty() { "admin.password" } else { "admin.user" };
+        wrong(
+            path,
+            "the admin database needs a user and a password",
+            "set both user and password, or neither",
+        );
     }
     let (url, control) = (config.origin_tls(), config.control_tls());
     let verifies = |mode| matches!(mode, OriginTls::VerifyCa | OriginTls::VerifyFull);

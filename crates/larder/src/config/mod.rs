@@ -15,7 +15,7 @@ mod values;
 
 use std::net::SocketAddr;
 
-use access::{FilePath, Networks, Text};
+use access::{FilePath, Hidden, Networks, Text};
 pub(crate) use larder_core::Level;
 pub(crate) use layers::{Flag, Given, Source};
 use layers::{Layers, Setting};
@@ -135,6 +135,12 @@ sections! {
     admin: Admin {
         /// Address and port of the admin HTTP server.
         addr: Address = "127.0.0.1:6434", flag "admin";
+        /// Who sends it (Authorization: Bearer ...) may purge and switch modes over HTTP; without one nobody may.
+        token: Hidden = "";
+        /// User of the admin database (dbname=larder on the clients' address); without one there is no such database.
+        user: Text = "";
+        /// Its password.
+        password: Hidden = "";
     }
     /// The PostgreSQL primary behind Larder.
     origin: Origin {

@@ -21,7 +21,7 @@ use larder_sandbox::{Auth, Postgres};
 use tokio_postgres::NoTls;
 
 use crate::cli::print_text;
-use crate::config::{self, Config, Flag, Given, Source};
+use crate::config::{self, Effective, Flag, Given, Source};
 use crate::serve::{Larder, Signals, block_on};
 use load::Load;
 use report::AtRest;
@@ -75,13 +75,14 @@ impl Stage {
         terminal.line(&format!("\n  {}\n", terminal.paint(Paint::Bold, "larder demo")));
         // Mistakes are reported before anything is started.
         let config = configure(given, "postgres://127.0.0.1")?;
-        crate::logging::init(&config.1.log);
+        crate::logging::init(&config.1.config.log);
         let given = config.0;
         let postgres = step(terminal, "starting a throw-away PostgreSQL", start_postgres()).await?;
         step(terminal, "filling a shop", fill_shop(&postgres)).await?;
         let url = format!("postgres://{OWN}:{OWN}@{}/{DATABASE}", postgres.addr());
-        let (_, config) = configure(given, &url)?;
-        let larder = step(terminal, "starting Larder in front of it", start_larder(&config)).await?;
+        let (_, effective) = configure(given, &url)?;
+        let config = &effective.config;
+        let larder = step(terminal, "starting Larder in front of it", start_larder(&effective)).await?;
         step(terminal, "waiting for the change feed", wait_for_feed(&larder)).await?;
         let through = client_options(reachable(larder.shared.proxy.local_addr()), APP, DATABASE);
         let direct = client_options(postgres.addr(), APP, DATABASE);
@@ -186,7 +187,7 @@ async fn step<T>(
 
 /// Loads the configuration as `serve` would, with the demo's origin, and with other ports where the usual ones are
 /// taken and none was asked for.
-fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Config)> {
+fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Effective)> {
     let set = |given: &mut Given, path: &str, value: &str| {
         given.flags.push(Flag { path: path.to_owned(), value: Some(value.to_owned()), name: "larder demo" });
     };
@@ -208,8 +209,8 @@ fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Config)> {
         // What an operator wants to read would tear the panel apart.
         set(&mut given, "log.level", "error");
     }
-    let config = config::load(&given)?.config;
-    Ok((given, config))
+    let effective = config::load(&given)?;
+    Ok((given, effective))
 }
 
 async fn start_postgres() -> anyhow::Result<(Postgres, String)> {
@@ -237,13 +238,13 @@ async fn fill_shop(postgres: &Postgres) -> anyhow::Result<((), String)> {
     Ok(((), format!("{orders} orders, {customers} customers, {products} products")))
 }
 
-async fn start_larder(config: &Config) -> anyhow::Result<(Larder, String)> {
-    let larder = Larder::start(config).await?;
+async fn start_larder(effective: &Effective) -> anyhow::Result<(Larder, String)> {
+    let larder = Larder::start(effective).await?;
     let said = format!(
         "clients on {}, admin on http://{}, level {}",
         larder.shared.proxy.local_addr(),
         larder.admin_addr,
-        config.freshness.level
+        effective.config.freshness.level
     );
     Ok((larder, said))
 }

@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, FeedHealth, Finding, Level};
-use larder_login::OriginTls;
-use larder_proxy::{Access, Proxy, ProxyConfig};
+use larder_login::scram::Verifier;
+use larder_login::{OriginTls, Secret};
+use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -28,7 +30,7 @@ pub(crate) use feed::{account, feed_config};
 pub(crate) use secrets::Question;
 pub(crate) use security::{access, notes, origin_tls};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, AdminConsole, Shutdown};
 use crate::config::{Config, ConfigErrors, Effective, Mode};
 
 /// What the parts of a running Larder share with the admin server.
@@ -36,7 +38,11 @@ use crate::config::{Config, ConfigErrors, Effective, Mode};
 pub(crate) struct Shared {
     pub(crate) proxy: Proxy,
     pub(crate) fence: Arc<Fence>,
+    pub(crate) tags: Arc<Tags>,
+    pub(crate) catalog: Arc<CatalogCell>,
     pub(crate) health: Arc<FeedHealth>,
+    /// The effective configuration with the source of each value, secrets masked.
+    pub(crate) config: serde_json::Value,
     pub(crate) mode: Mode,
     pub(crate) level: Level,
     /// `host:port`.
@@ -46,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     draining: AtomicBool,
     origin_state: Mutex<OriginState>,
+    /// Somebody with the right to it has asked to stop.
+    stop: watch::Sender<Option<Shutdown>>,
 }
 
 /// What the probe last saw.
@@ -91,6 +99,32 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// The relation of a name, with or without its schema.
+    pub(crate) fn relation(&self, name: &str) -> Option<u32> {
+        let catalog = self.catalog.load_full()?;
+        let (schema, name) = name.split_once('.').map_or((None, name), |(schema, name)| (Some(schema), name));
+        let path = ["public".to_owned(), "pg_catalog".to_owned()];
+        catalog.resolve(schema, name, &path).map(|relation| relation.oid)
+    }
+
+    /// Switches answers from memory off and on.
+    pub(crate) fn set_serving(&self, serving: bool) -> Result<(), String> {
+        if self.mode != Mode::Serve {
+            return Err("there is no cache: Larder was started as a plain proxy".to_owned());
+        }
+        if self.proxy.is_serving() != serving {
+            let mode = if serving { "serve" } else { "bypass" };
+            info!(mode, "mode switched by an operator");
+        }
+        self.proxy.set_serving(serving);
+        Ok(())
+    }
+
+    /// Asks the program to stop.
+    pub(crate) fn shut_down(&self, how: Shutdown) {
+        self.stop.send_replace(Some(how));
+    }
+
     /// Committed changes seen, by kind.
     pub(crate) fn changes(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -116,7 +150,8 @@ pub(crate) struct Larder {
 
 impl Larder {
     /// Starts everything; clients are served when it returns.
-    pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn start(effective: &Effective) -> anyhow::Result<Self> {
+        let config = &effective.config;
         let target = config.origin.url.target().context("no origin is configured")?;
         let admin_listener = admin::bind(config.admin.addr.0).await?;
         let admin_addr = admin_listener.local_addr()?;
@@ -128,7 +163,11 @@ impl Larder {
         let listen = config.listen_addr();
         let tls = origin_tls(config).map_err(unusable)?;
         let access = access(config).map_err(unusable)?;
-        let proxy = Proxy::start(proxy_config(config, tls.clone(), access), proxy_shared).map_err(|error| {
+        let console = Arc::new(AdminConsole::default());
+        let admin_database = admin_database(config, &access.seed, &console);
+        let proxy_config =
+            ProxyConfig { console: admin_database, ..proxy_config(config, tls.clone(), access) };
+        let proxy = Proxy::start(proxy_config, proxy_shared).map_err(|error| {
             anyhow::anyhow!(
                 "cannot listen on {listen} for clients: {error}\n  -> choose another address: --listen ADDR"
             )
@@ -136,7 +175,10 @@ impl Larder {
         let shared = Arc::new(Shared {
             proxy,
             fence: fence.clone(),
+            tags: tags.clone(),
+            catalog: catalog.clone(),
             health: health.clone(),
+            config: crate::config::json(effective),
             mode: config.cache.mode,
             level: config.freshness.level,
             origin: format!("{}:{}", target.host, target.port),
@@ -144,10 +186,13 @@ impl Larder {
             started: Instant::now(),
             draining: AtomicBool::new(false),
             origin_state: Mutex::default(),
+            stop: watch::Sender::default(),
         });
+        console.attach(&shared);
         let feed_shared = larder_feed::Shared { fence, tags, catalog, health };
         let feed = if shared.feed_wanted { feed::Feed::start(config, feed_shared)? } else { None };
-        let admin = Admin::new(shared.clone());
+        let token = config.admin.token.get().map(str::to_owned);
+        let admin = Admin::new(shared.clone(), console, token);
         let tasks = vec![
             tokio::spawn(async move {
                 if let Err(error) = admin.serve(admin_listener).await {
@@ -179,7 +224,7 @@ impl Drop for Larder {
 pub(crate) fn run(effective: &Effective) -> anyhow::Result<ExitCode> {
     effective.require_origin()?;
     crate::logging::init(&effective.config.log);
-    block_on(serve(&effective.config))
+    block_on(serve(effective))
 }
 
 /// Runs a future on a runtime of this thread.
@@ -191,11 +236,22 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .block_on(future)
 }
 
-async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
+    let config = &effective.config;
     let mut signals = Signals::new()?;
-    let larder = Larder::start(config).await?;
+    let larder = Larder::start(effective).await?;
     banner(config, &larder);
-    let name = signals.next().await;
+    let mut stop = larder.shared.stop.subscribe();
+    let name = tokio::select! {
+        name = signals.next() => name,
+        Ok(how) = stop.wait_for(Option::is_some) => {
+            if *how == Some(Shutdown::Now) {
+                info!(clients = larder.shared.proxy.clients(), "SHUTDOWN: stopping at once");
+                return Ok(ExitCode::SUCCESS);
+            }
+            "SHUTDOWN WAIT_FOR_CLIENTS"
+        }
+    };
     info!(clients = larder.shared.proxy.clients(), grace = ?config.drain.grace.0, "{name}: draining");
     tokio::select! {
         () = larder.drain(config.drain.grace.0) => {
@@ -230,6 +286,18 @@ fn unusable(finding: Finding) -> anyhow::Error {
     ConfigErrors::file(finding.problem, finding.remedy).into()
 }
 
+/// The database of the administrator, if there is one.
+fn admin_database(config: &Config, seed: &[u8; 32], console: &Arc<AdminConsole>) -> Option<ConsoleAccess> {
+    let password = config.admin.password.get()?;
+    let user = config.admin.user.0.clone();
+    let verifier = match Secret::parse(password, &user, seed) {
+        Secret::Scram(verifier) | Secret::Password { verifier, .. } => verifier,
+        // It looks like one, and is a password here.
+        Secret::Md5(text) => Verifier::of_password(&text, seed, &user),
+    };
+    Some(ConsoleAccess { database: admin::DATABASE.to_owned(), user, verifier, console: console.clone() })
+}
+
 fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> ProxyConfig {
     let target = config.origin.url.target();
     ProxyConfig {
@@ -248,6 +316,7 @@ fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> Proxy
         ttl: config.cache.ttl.0,
         ttl_jitter: config.cache.ttl_jitter.0,
         max_inflight_fills: config.origin.max_inflight_fills.0,
+        console: None,
         workers: 0,
     }
 }

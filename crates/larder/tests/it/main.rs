@@ -1,6 +1,7 @@
 //! The program from outside: its command line, its configuration, its signals, its HTTP, and the crates it is made of.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
+mod admin;
 mod architecture;
 mod arrivals;
 mod auth;
