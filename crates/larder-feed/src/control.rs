@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use larder_core::{Catalog, Lsn};
+use larder_core::Lsn;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::Account;
+use crate::catalog::load::{Queries, Rows};
 use crate::catalog::{self, Fingerprint, Loaded};
 use crate::coverage::Sampled;
 use crate::error::{Failure, within};
-use crate::fold::Index;
 use crate::session;
 use crate::stream::Slot;
 use crate::visibility::Snapshot;
@@ -21,6 +22,10 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Objects can be dropped while their definition is read.
 const LOAD_ATTEMPTS: usize = 3;
+/// SQLSTATE: `lock_timeout` has passed.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Between two attempts to lock what is locked: whoever waits for what this one had locked gets it first.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub(crate) struct Control {
     client: Client,
     sample: Statement,
     compare: Statement,
+    catalog: Queries,
     driver: JoinHandle<()>,
 }
 
@@ -57,10 +63,12 @@ impl Control {
     pub(crate) async fn connect(account: &Account) -> Result<Self, Failure> {
         let mut config = tokio_postgres::Config::new();
         config.application_name("larder control");
-        // Whatever ALTER ROLE or ALTER DATABASE say: names come out qualified, and nothing here can write or linger.
+        // Whatever ALTER ROLE or ALTER DATABASE say: names come out qualified, and nothing here can write or linger. Who
+        // waits for a lock no longer than this is given up before PostgreSQL looks for deadlocks (`deadlock_timeout`, one
+        // second), and so never is why somebody else's transaction is.
         config.options(
             "-c search_path= -c quote_all_identifiers=off -c default_transaction_isolation=read\\ committed \
-             -c default_transaction_read_only=on -c statement_timeout=60s -c idle_session_timeout=0 -c jit=off \
+             -c default_transaction_read_only=on -c statement_timeout=60s -c lock_timeout=200ms -c idle_session_timeout=0 -c jit=off \
              -c idle_in_transaction_session_timeout=60s -c datestyle=ISO -c extra_float_digits=1 -c bytea_output=hex",
         );
         let (client, connection) = session::connect(account, &mut config).await?;
@@ -71,10 +79,10 @@ impl Control {
         let prepared = within(QUERY_TIMEOUT, "preparing", async {
             let sample = client.prepare(include_str!("sql/sample.sql")).await?;
             let compare = client.prepare(catalog::COMPARE).await?;
-            Ok::<_, tokio_postgres::Error>((sample, compare))
+            Ok::<_, tokio_postgres::Error>((sample, compare, Queries::prepare(&client).await?))
         });
         match prepared.await {
-            Ok((sample, compare)) => Ok(Self { client, sample, compare, driver }),
+            Ok((sample, compare, catalog)) => Ok(Self { client, sample, compare, catalog, driver }),
             Err(failure) => {
                 driver.abort();
                 Err(failure)
@@ -143,9 +151,15 @@ impl Control {
     /// Reads the catalog, the fingerprint that belongs to it, and then the position from which on answers were given
     /// by this catalog or a newer one.
     pub(crate) async fn load(&self, version: u64) -> Result<Loaded, Failure> {
-        let mut attempt = 1;
+        let (mut attempt, started) = (1, Instant::now());
         loop {
             match within(LOAD_TIMEOUT, "reading the catalog", self.try_load(version)).await {
+                Err(Failure::Server(error))
+                    if error.code == LOCK_NOT_AVAILABLE && started.elapsed() < LOAD_TIMEOUT =>
+                {
+                    tracing::debug!(%error, "a table below a view is locked");
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
                 Err(Failure::Server(error)) if attempt < LOAD_ATTEMPTS => {
                     tracing::debug!(%error, "catalog changed while it was read");
                     attempt += 1;
@@ -158,20 +172,21 @@ impl Control {
     async fn try_load(&self, version: u64) -> Result<Loaded, Failure> {
         let since = self.sample().await?.snapshot.horizon();
         self.client.batch_execute("begin transaction isolation level repeatable read, read only").await?;
-        let loaded = self.read_all(version, since).await;
-        // Ends the transaction however it stands.
-        self.client.batch_execute("rollback").await?;
-        let (catalog, index, fingerprint) = loaded?;
+        // All of it is sent at once, and the end of the transaction (however it stands) right behind: while it is open
+        // VACUUM keeps what it could remove, and tables below views are locked.
+        let (fetched, ended) = tokio::join!(self.fetch(since), self.client.batch_execute("rollback"));
+        let ((_, fingerprint), rows) = fetched?;
+        ended?;
+        let (catalog, index) = catalog::load::build(&rows, version)?;
         let floor = self.sample().await?.position;
         Ok(Loaded { catalog, index, fingerprint, floor })
     }
 
     /// The fingerprint first: what changes after it is noticed as a difference from it, so the catalog need not be of
     /// one moment (`pg_get_viewdef()` looks at the newest state whatever the transaction's snapshot).
-    async fn read_all(&self, version: u64, since: u32) -> Result<(Catalog, Index, Fingerprint), Failure> {
-        let (_, fingerprint) = self.compare(since).await?;
-        let (catalog, index) = catalog::load::read(&self.client, version).await?;
-        Ok((catalog, index, fingerprint))
+    async fn fetch(&self, since: u32) -> Result<((Sampled, Fingerprint), Rows), Failure> {
+        let rows = async { Ok(self.catalog.fetch(&self.client).await?) };
+        tokio::try_join!(self.compare(since), rows)
     }
 }
 

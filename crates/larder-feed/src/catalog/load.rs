@@ -7,13 +7,63 @@ use larder_core::catalog::{
     Column, FunctionGroup, Persistence, Relation, RelationKind, Type, TypeClass, Volatility,
 };
 use larder_core::{Catalog, settings};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::fold::Index;
 
-/// Reads everything, inside whatever transaction is open.
-pub(crate) async fn read(client: &Client, version: u64) -> Result<(Catalog, Index), Error> {
-    let header = client.query_one(include_str!("header.sql"), &[]).await?;
+/// The queries, prepared, so that all of them can be sent at once.
+#[derive(Debug)]
+pub(crate) struct Queries {
+    header: Statement,
+    inherits: Statement,
+    functions: Statement,
+    operators: Statement,
+    types: Statement,
+    relations: Statement,
+}
+
+/// What the origin answered.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    header: Row,
+    inherits: Vec<Row>,
+    functions: Vec<Row>,
+    operators: Vec<Row>,
+    types: Vec<Row>,
+    relations: Vec<Row>,
+}
+
+impl Queries {
+    pub(crate) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            header: client.prepare(include_str!("header.sql")).await?,
+            inherits: client.prepare(include_str!("inherits.sql")).await?,
+            functions: client.prepare(include_str!("functions.sql")).await?,
+            operators: client.prepare(include_str!("operators.sql")).await?,
+            types: client.prepare(include_str!("types.sql")).await?,
+            relations: client.prepare(include_str!("relations.sql")).await?,
+        })
+    }
+
+    /// Reads everything, inside whatever transaction is open. What is sent next follows without a pause.
+    ///
+    /// Relations come last: `pg_get_viewdef()` locks the tables below a view until the transaction ends.
+    pub(crate) async fn fetch(&self, client: &Client) -> Result<Rows, Error> {
+        let (header, inherits, functions, operators, types, relations) = tokio::try_join!(
+            client.query_one(&self.header, &[]),
+            client.query(&self.inherits, &[]),
+            client.query(&self.functions, &[]),
+            client.query(&self.operators, &[]),
+            client.query(&self.types, &[]),
+            client.query(&self.relations, &[]),
+        )?;
+        Ok(Rows { header, inherits, functions, operators, types, relations })
+    }
+}
+
+/// Makes the snapshot of it.
+pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error> {
+    let header = &rows.header;
     let mut catalog = Catalog {
         version,
         database: header.try_get(0)?,
@@ -22,20 +72,19 @@ pub(crate) async fn read(client: &Client, version: u64) -> Result<(Catalog, Inde
         has_user_casts: header.try_get(3)?,
         ..Catalog::default()
     };
-    let edges = client.query(include_str!("inherits.sql"), &[]).await?;
-    let edges = edges.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let edges = rows.inherits.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let family = Family::new(edges.collect::<Result<_, Error>>()?);
-    let index = relations(&mut catalog, &client.query(include_str!("relations.sql"), &[]).await?, &family)?;
+    let index = relations(&mut catalog, &rows.relations, &family)?;
     catalog.settings = settings_read(&catalog);
-    for row in client.query(include_str!("functions.sql"), &[]).await? {
-        let (name, group) = function(&row)?;
+    for row in &rows.functions {
+        let (name, group) = function(row)?;
         catalog.functions.entry(name).or_default().push(group);
     }
-    for row in client.query(include_str!("operators.sql"), &[]).await? {
+    for row in &rows.operators {
         catalog.user_operators.entry(row.try_get(1)?).or_default().insert(row.try_get(0)?);
     }
-    for row in client.query(include_str!("types.sql"), &[]).await? {
-        let (name, found) = data_type(&row)?;
+    for row in &rows.types {
+        let (name, found) = data_type(row)?;
         catalog.type_names.insert(found.oid, (found.schema.clone(), name.clone()));
         catalog.types.entry(name).or_default().push(found);
     }

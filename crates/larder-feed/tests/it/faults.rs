@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_cache::Moment;
 use larder_core::FeedState;
-use larder_sandbox::{PgVersion, Signal};
+use larder_sandbox::{PgVersion, Postgres, Signal};
 
 use crate::rig::{self, LIMIT, Rig};
 
@@ -18,6 +18,7 @@ crate::on_both! {
     a_transaction_held_open_delays_the_slot_and_is_named => super::long_transaction;
     log_that_nobody_flushes_does_not_stop_coverage => super::unflushed;
     a_huge_row_and_a_large_transaction_pass => super::large;
+    locks_of_others_are_no_deadlock => super::locks;
 }
 
 const T: &str = "create table t (id int, v text);";
@@ -43,6 +44,30 @@ async fn visibility_guard(version: PgVersion) {
     rig.pg.alter_system("synchronous_standby_names", "").unwrap();
     write.await.unwrap().unwrap();
     rig.until("visible", || rig.fence().visible() >= commit).await;
+}
+
+/// Reading a view's definition locks the tables below it, one after the other. Somebody has locked the second and then
+/// wants the first: if that is a deadlock, the one who asks last is told so.
+async fn locks(version: PgVersion) {
+    let schema = "create table a (id int); create table b (id int); create view v as select a.id from a, b";
+    let builder = Postgres::builder().version(version).setting("deadlock_timeout", "300ms");
+    let rig = Rig::start_with(builder, schema).await;
+    let other = rig::connect(&rig.pg).await;
+    other.batch_execute("begin; lock table b in access exclusive mode").await.unwrap();
+    rig.run("create table c (id int)").await;
+    rig.fence().request_review();
+    let waits =
+        "select from pg_stat_activity where application_name = 'larder control' and wait_event_type = 'Lock'";
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while rig.client.query(waits, &[]).await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the feed does not wait for the lock");
+    }
+    // Were it still waiting then, it would have looked for a deadlock and found none yet.
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    other.batch_execute("lock table a in access exclusive mode").await.expect("no deadlock");
+    other.batch_execute("rollback").await.unwrap();
+    rig.covered_from_now().await;
+    assert!(rig.catalog().resolve(None, "c", &["public".to_owned()]).is_some());
 }
 
 /// An open transaction has written and nobody commits: the end of the log stays unflushed, unsent and (without a
