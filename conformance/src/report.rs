@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::expected::Expected;
 use crate::results::Status;
-use crate::stage::Side;
+use crate::stage::{FromMemory, Side};
 use crate::suite::{Outcome, Suite};
 
 /// What all runs together came to.
@@ -27,6 +27,7 @@ struct Row {
     tests: usize,
     counts: [usize; 3],
     seconds: u64,
+    from_memory: Option<FromMemory>,
     /// Not there for the side that the others are compared with.
     differences: Option<usize>,
 }
@@ -48,6 +49,7 @@ impl Report {
                 tests: results.tests().count(),
                 counts: [Status::Passed, Status::Failed, Status::Skipped].map(|status| results.count(status)),
                 seconds: outcome.seconds,
+                from_memory: outcome.from_memory,
                 differences,
             });
         }
@@ -89,15 +91,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<14} {:<7} {:>6} {:>7} {:>7} {:>8} {:>6} {:>12}",
+            "\n{:<18} {:<7} {:>6} {:>7} {:>7} {:>8} {:>6} {:>12}  answers",
             "suite", "side", "tests", "passed", "failed", "skipped", "s", "differences"
         )?;
         for row in &self.rows {
             let [passed, failed, skipped] = row.counts;
             let differences = row.differences.map_or_else(|| "-".to_owned(), |count| count.to_string());
+            let memory = row.from_memory.map_or_else(String::new, |memory| memory.to_string());
             writeln!(
                 f,
-                "{:<14} {:<7} {:>6} {passed:>7} {failed:>7} {skipped:>8} {:>6} {differences:>12}",
+                "{:<18} {:<7} {:>6} {passed:>7} {failed:>7} {skipped:>8} {:>6} {differences:>12}  {memory}",
                 row.suite, row.side, row.tests, row.seconds
             )?;
         }

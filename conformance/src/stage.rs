@@ -69,15 +69,59 @@ impl Stage {
         self.larder.as_ref().map_or_else(|| self.postgres.port(), |larder| larder.addr().port())
     }
 
-    /// Leaves Larder's log and metrics behind. An error if it is no longer there.
-    pub(crate) fn finish(self, out: &Path) -> Result<()> {
-        let Some(larder) = &self.larder else { return Ok(()) };
+    /// Leaves Larder's log and metrics behind, and says what it answered from memory. An error if it is no longer there.
+    pub(crate) fn finish(self, out: &Path) -> Result<Option<FromMemory>> {
+        let Some(larder) = &self.larder else { return Ok(None) };
         fs::write(out.join("larder.log"), larder.log())?;
         let (status, metrics) = self.runtime.block_on(larder.get("/metrics")).context("Larder has ended")?;
         if status != 200 {
             bail!("Larder's metrics: HTTP status {status}");
         }
-        fs::write(out.join("metrics.txt"), metrics)?;
-        Ok(())
+        fs::write(out.join("metrics.txt"), &metrics)?;
+        Ok(Some(FromMemory::in_metrics(&metrics)))
+    }
+}
+
+/// What Larder's own counters say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FromMemory {
+    pub(crate) hits: u64,
+    pub(crate) statements: u64,
+}
+
+impl FromMemory {
+    /// Adds up `larder_queries_total{outcome="...",...}`.
+    fn in_metrics(text: &str) -> Self {
+        let mut sum = Self::default();
+        for line in text.lines().filter_map(|line| line.strip_prefix("larder_queries_total{")) {
+            let count =
+                line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or_default();
+            sum.statements += count;
+            if ["outcome=\"hit\"", "outcome=\"coalesced\""].iter().any(|served| line.contains(served)) {
+                sum.hits += count;
+            }
+        }
+        sum
+    }
+}
+
+impl std::fmt::Display for FromMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} statements from memory", self.hits, self.statements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FromMemory;
+
+    #[test]
+    fn counts_what_came_from_memory() {
+        let metrics = "# TYPE larder_queries_total counter\n\
+                       larder_queries_total{outcome=\"hit\",tier=\"l1\"} 7\n\
+                       larder_queries_total{outcome=\"miss\",tier=\"\"} 2\n\
+                       larder_queries_total{outcome=\"coalesced\",tier=\"l1\"} 1\n\
+                       larder_entries 12\n";
+        assert_eq!(FromMemory::in_metrics(metrics), FromMemory { hits: 8, statements: 10 });
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::results::Results;
-use crate::stage::Stage;
+use crate::stage::{FromMemory, Stage};
 use crate::{node_postgres, pg_regress, pytest};
 
 /// A test suite of others.
@@ -25,6 +25,8 @@ pub(crate) enum Suite {
     NodePostgres,
     /// The backend tests of the Python ORM SQLAlchemy, on psycopg 3
     Sqlalchemy,
+    /// The same, on asyncpg
+    SqlalchemyAsyncpg,
 }
 
 /// What came of one run.
@@ -32,6 +34,8 @@ pub(crate) enum Suite {
 pub(crate) struct Outcome {
     pub(crate) results: Results,
     pub(crate) seconds: u64,
+    /// Of all rounds; known when Larder was there and has ended.
+    pub(crate) from_memory: Option<FromMemory>,
 }
 
 impl Suite {
@@ -43,7 +47,7 @@ impl Suite {
             Self::Asyncpg => "postgres",
             Self::Psycopg => "psycopg_test",
             Self::NodePostgres => "node_postgres",
-            Self::Sqlalchemy => "test",
+            Self::Sqlalchemy | Self::SqlalchemyAsyncpg => "test",
         }
     }
 
@@ -55,7 +59,7 @@ impl Suite {
             Self::Asyncpg => ("", ""),
             Self::Psycopg => ("create database psycopg_test", "create extension hstore"),
             Self::NodePostgres => ("create database node_postgres", ""),
-            Self::Sqlalchemy => (
+            Self::Sqlalchemy | Self::SqlalchemyAsyncpg => (
                 "create database test",
                 "create extension hstore; create extension citext; create schema test_schema; \
                  create schema test_schema_2; alter database test set default_text_search_config = 'pg_catalog.english'",
@@ -63,10 +67,17 @@ impl Suite {
         }
     }
 
+    /// Whether it cleans up after itself, so that it can run again on the same server.
+    pub(crate) fn can_repeat(self) -> bool {
+        self != Self::Regress
+    }
+
     /// Settings that the suite wants of the server.
     pub(crate) fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Sqlalchemy => &[("max_prepared_transactions", "100"), ("max_connections", "300")],
+            Self::Sqlalchemy | Self::SqlalchemyAsyncpg => {
+                &[("max_prepared_transactions", "100"), ("max_connections", "300")]
+            }
             _ => &[],
         }
     }
@@ -78,7 +89,7 @@ impl Suite {
             Self::Asyncpg => "asyncpg",
             Self::Psycopg => "psycopg",
             Self::NodePostgres => "node-postgres",
-            Self::Sqlalchemy => "sqlalchemy",
+            Self::Sqlalchemy | Self::SqlalchemyAsyncpg => "sqlalchemy",
         };
         let folder = larder_sandbox::cache_dir().join("suites").join(name);
         if !folder.join("source").is_dir() {
@@ -94,13 +105,13 @@ impl Suite {
         let results = match self {
             Self::Regress => pg_regress::regress(stage, only, out)?,
             Self::Isolation => pg_regress::isolation(stage, only, out)?,
-            Self::Asyncpg | Self::Psycopg | Self::Sqlalchemy => pytest::run(self, stage, only, out)?,
             Self::NodePostgres => node_postgres::run(stage, only, out)?,
+            _ => pytest::run(self, stage, only, out)?,
         };
         if results.tests().next().is_none() {
             bail!("{self}: no test ran; see {}", out.join("log").display());
         }
-        Ok(Outcome { results, seconds: started.elapsed().as_secs() })
+        Ok(Outcome { results, seconds: started.elapsed().as_secs(), from_memory: None })
     }
 }
 
