@@ -47,6 +47,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the Larder on this machine whether it is ready: status 0 if it is (for health checks of containers)
+    Health {
+        /// Only whether the process runs
+        #[arg(long)]
+        live: bool,
+        /// Longest wait for the answer
+        #[arg(long, value_name = "TIME", default_value = "3s", value_parser = config::parse_duration)]
+        timeout: Duration,
+    },
     /// Install the optional extra on the origin: event triggers that announce DDL at once
     Setup {
         /// Show the SQL, change nothing
@@ -175,6 +184,7 @@ fn dispatch(command: Command, given: Given) -> anyhow::Result<ExitCode> {
         Command::Demo { .. } => Ok(ExitCode::SUCCESS),
         Command::Serve => serve::run(&effective),
         Command::Check { json } => commands::check(&effective, json),
+        Command::Health { live, timeout } => commands::health(&effective, live, timeout),
         Command::Setup { print, drop } => commands::setup(&effective, print, drop),
         Command::Explain { sql, json } => commands::explain(&effective, &sql, json),
         Command::Top { interval, times, rows } => commands::top(&effective, interval, times, rows),

@@ -1,14 +1,16 @@
-//! The commands that ask the origin, or a running Larder, and end.
+//! The commands that ask one thing, of the origin or of a running Larder, and end.
 
 mod admin;
 mod check;
 mod explain;
+mod health;
 mod purge;
 mod setup;
 mod top;
 
 pub(crate) use check::check;
 pub(crate) use explain::{explain, explained};
+pub(crate) use health::health;
 pub(crate) use purge::purge;
 pub(crate) use setup::setup;
 pub(crate) use top::top;

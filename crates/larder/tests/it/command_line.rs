@@ -39,6 +39,17 @@ fn commands_that_need_an_origin_say_how_to_name_it() {
 }
 
 #[test]
+fn health_where_nothing_runs_is_status_1_and_says_where_it_asked() {
+    for (listen, asked) in
+        [("127.0.0.1:1", "http://127.0.0.1:1/readyz"), ("0.0.0.0:1", "http://127.0.0.1:1/readyz")]
+    {
+        let ran = larder(&["health"], &[("LARDER_ADMIN_ADDR", listen)]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains(asked) && ran.out.is_empty(), "{ran:?}");
+    }
+}
+
+#[test]
 fn an_origin_that_is_not_there_fails_the_run() {
     // Port 1 is never PostgreSQL's; nothing listens there.
     let origin = "postgres://larder:secret@127.0.0.1:1/app";

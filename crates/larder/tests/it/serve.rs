@@ -52,6 +52,13 @@ async fn feed_connected(larder: &Larder) -> Value {
     until("the feed covers the present", async || status(larder).await, lease).await
 }
 
+/// `larder health`: its status, and whether it says "draining".
+fn health(larder: &Larder, arguments: &[&str]) -> (i32, bool) {
+    let admin = larder.admin().to_string();
+    let ran = crate::larder(&[&["health", "--admin", &admin], arguments].concat(), &[]);
+    (ran.code, ran.out.contains("draining"))
+}
+
 async fn value(addr: SocketAddr, sql: &str) -> String {
     RawClient::superuser(addr).await.unwrap().value(sql).await.unwrap()
 }
@@ -62,6 +69,7 @@ async fn it_serves_and_says_how_it_is() {
         let origin = own_account(&mut pg);
         let larder = serve(&origin).start().await.unwrap();
         assert_eq!(larder.get("/livez").await.unwrap().0, 200);
+        until("ready", async || health(&larder, &[]), |health| *health == (0, false)).await;
         let connected = feed_connected(&larder).await;
         assert_eq!(connected["mode"], "serve");
         assert_eq!(connected["level"], "strict");
@@ -213,6 +221,8 @@ async fn sigterm_lets_transactions_finish() {
     larder.signal(Signal::TERM).unwrap();
     let draining = |(code, body): &(u16, Value)| *code == 503 && body["reasons"][0] == "draining";
     until("draining", async || readyz(&larder).await, draining).await;
+    assert_eq!(health(&larder, &[]), (1, true));
+    assert_eq!(health(&larder, &["--live"]), (0, false));
     until("refusing", async || RawClient::superuser(larder.addr()).await.is_err(), |refused| *refused).await;
     client.query("COMMIT").await.unwrap();
     let ended = larder.ended(LIMIT).await.unwrap();
