@@ -19,12 +19,13 @@ ARGS ?=
 
 step = @printf '==> %s\n' $(1)
 
-.PHONY: help demo test lint bench conformance fuzz fmt build clean setup-build setup-demo setup-test
+.PHONY: help demo test lint bench conformance fuzz deploy-check deploy-native deploy-render image fmt build clean \
+	setup-build setup-demo setup-test
 
 help: ## Show this list
 	@echo 'Larder: a transparent, provably fresh read cache for PostgreSQL'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ARGS="..." is passed on: make demo ARGS="--duration 60s", make bench ARGS=--full, make test ARGS=freshness'
 
@@ -41,7 +42,7 @@ test: setup-test ## Every test, against real PostgreSQL servers
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked --workspace --all-targets $(ARGS); \
 	else cargo test --locked --workspace --all-targets $(ARGS); fi
 
-lint: setup-build $(CARGO_DENY) ## Formatting, clippy, licences and sources of dependencies, documentation
+lint: setup-build $(CARGO_DENY) ## Formatting, clippy, licences and sources of dependencies, documentation, deploy-check
 	$(call step,'formatting')
 	@cargo fmt --all --check
 	$(call step,'clippy (the first time takes 1 to 3 minutes)')
@@ -53,6 +54,27 @@ lint: setup-build $(CARGO_DENY) ## Formatting, clippy, licences and sources of d
 	then $(CARGO_DENY) --locked check advisories; else echo 'skipped: the advisory database cannot be reached from here'; fi
 	$(call step,'documentation')
 	@$(WITH_SETUP) RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+	@$(MAKE) deploy-check
+
+# Puts the tools' folder into the environment, or says why they cannot be had.
+WITH_TOOLS = tools=$$(scripts/fetch-tools) || { status=$$?; [ $$status = 3 ] || exit $$status; \
+	echo 'skipped: the tools cannot be downloaded here'; exit 0; }; \
+	export LARDER_DEPLOY_TOOLS=$$tools PYTHONPATH=$$tools/python PYTHONDONTWRITEBYTECODE=1;
+
+deploy-check: ## Dockerfile, compose.yaml, chart, manifests and workflows: linters, schemas, tests (half a minute)
+	$(call step,'what Larder is deployed with')
+	@$(WITH_TOOLS) python3 -m unittest discover --start-directory deploy/tests
+
+deploy-render: ## Write what is made from other files: manifests of the environments, the chart's README
+	@$(WITH_TOOLS) python3 deploy/tests/render.py
+
+deploy-native: setup-test ## Start the programs of compose.yaml without containers, and show that they find each other
+	@$(WITH_SETUP) cargo build --locked -p larder
+	@$(WITH_TOOLS) python3 deploy/tests/native.py --larder $(TARGET)/debug/larder $(ARGS)
+
+image: ## Build the container image larder:dev (docker, podman or buildah)
+	@builder=$$(command -v docker || command -v podman || command -v buildah) || { echo 'no docker, podman or buildah'; exit 1; }; \
+	exec "$$builder" build --build-arg REVISION="$$(git rev-parse --short HEAD)" --tag larder:dev .
 
 bench: setup-demo ## Larder against the origin, PgBouncer and the floor (3 to 5 minutes; ARGS=--full for more)
 	$(call step,'building larder and the benchmark (release; the first time takes 2 to 5 minutes)')
