@@ -27,5 +27,5 @@ pub use faulty::{Faulty, Towards};
 pub use frame::Frame;
 pub use in_process::InProcess;
 pub use larder::{Larder, LarderBuilder, Wait};
-pub use larder_sandbox::{self as sandbox, Auth, PgVersion, Postgres, Signal, Valkey};
+pub use larder_sandbox::{self as sandbox, Auth, Flavour, PgVersion, Postgres, Signal, Valkey};
 pub use transcript::Transcript;

@@ -34,7 +34,7 @@ pub use guard::Guarded;
 pub use owner::Owner;
 pub use postgres::{Auth, Postgres, PostgresBuilder};
 pub use rustix::process::Signal;
-pub use valkey::{Valkey, ValkeyBuilder};
+pub use valkey::{Flavour, Valkey, ValkeyBuilder};
 
 /// Which PostgreSQL to start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -21,6 +21,8 @@ macOS: `brew install postgresql`), or run `scripts/fetch-servers` for PostgreSQL
 const GET_POSTGRES_TLS: &str = "Run `scripts/setup test`, which downloads one.";
 const GET_VALKEY: &str =
     "Install one (`apt-get install valkey-server` where there is a package), or run `scripts/fetch-servers`.";
+const GET_REDIS: &str =
+    "Install it (Debian, Ubuntu: `apt-get install redis-server`), or run `scripts/setup test`.";
 
 /// One PostgreSQL installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,16 @@ pub fn valkey() -> Result<PathBuf> {
         looked.push(folder);
     }
     Err(Error::NotFound { what: "valkey-server".into(), looked, remedy: GET_VALKEY })
+}
+
+/// Finds `redis-server`, as the distribution has it.
+///
+/// # Errors
+/// [`Error::NotFound`] says where it looked and how to get one.
+pub fn redis() -> Result<PathBuf> {
+    let looked = path_folders();
+    let found = looked.iter().map(|folder| folder.join("redis-server")).find(|program| program.is_file());
+    found.ok_or_else(|| Error::NotFound { what: "redis-server".into(), looked, remedy: GET_REDIS })
 }
 
 /// Folders that may hold an installed PostgreSQL's programs; what was looked at is added to `looked`.

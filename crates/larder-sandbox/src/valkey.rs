@@ -1,8 +1,10 @@
-//! A throw-away Valkey.
+//! A throw-away Valkey, or Redis, or Sentinel of either.
 
 use std::{
+    fs::Permissions,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     time::Duration,
 };
@@ -10,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    error::{Error, Result},
+    error::{Context as _, Error, Result},
     guard::Guarded,
     locate,
     owner::Owner,
@@ -18,16 +20,43 @@ use crate::{
     rundir::RunDir,
 };
 
+const SENTINEL_CONF: &str = "sentinel.conf";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whose program it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// Valkey, or whatever is there that speaks its protocol.
+    #[default]
+    Valkey,
+    /// Redis, as the distribution has it. It speaks TLS.
+    Redis,
+}
 
 /// How a Valkey is to be; see [`Valkey::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct ValkeyBuilder {
+    flavour: Flavour,
+    sentinel: Option<String>,
     settings: Vec<(String, String)>,
 }
 
 impl ValkeyBuilder {
+    /// Whose program; Valkey's if this is not called.
+    #[must_use]
+    pub fn flavour(mut self, flavour: Flavour) -> Self {
+        self.flavour = flavour;
+        self
+    }
+
+    /// A Sentinel instead: with these lines in its configuration file.
+    #[must_use]
+    pub fn sentinel(mut self, lines: &str) -> Self {
+        self.sentinel = Some(lines.to_owned());
+        self
+    }
+
     /// A setting as in `valkey.conf`, for example `("maxmemory", "64mb")`.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -40,11 +69,22 @@ impl ValkeyBuilder {
     /// # Errors
     /// No Valkey on this machine, or it does not start: the error says what, where and why.
     pub fn start(self) -> Result<Valkey> {
-        let program = locate::valkey()?;
+        let program = match self.flavour {
+            Flavour::Valkey => locate::valkey()?,
+            Flavour::Redis => locate::redis()?,
+        };
         let owner = Owner::unprivileged();
         let dir = RunDir::new("valkey", owner)?;
         let guarded = Guarded::new(owner, dir.path(), dir.path().join("log"))?;
-        let mut valkey = Valkey { guarded, program, owner, settings: self.settings, port: 0, dir };
+        let sentinel = self.sentinel.is_some();
+        if let Some(lines) = self.sentinel {
+            // It writes what it learns into the file.
+            let path = dir.path().join(SENTINEL_CONF);
+            let written = std::fs::write(&path, lines)
+                .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o666)));
+            written.context(|| format!("cannot write {}", path.display()))?;
+        }
+        let mut valkey = Valkey { guarded, program, owner, settings: self.settings, sentinel, port: 0, dir };
         let mut attempt = 1;
         loop {
             valkey.port = port::free()?;
@@ -66,6 +106,7 @@ pub struct Valkey {
     program: PathBuf,
     owner: Owner,
     settings: Vec<(String, String)>,
+    sentinel: bool,
     port: u16,
     dir: RunDir,
 }
@@ -129,8 +170,14 @@ impl Valkey {
     /// It does not start.
     pub fn start(&mut self) -> Result<()> {
         let mut command = self.owner.command(&self.program);
-        command.current_dir(self.dir.path()).args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        command.current_dir(self.dir.path());
+        if self.sentinel {
+            command.args([SENTINEL_CONF, "--sentinel"]);
+        }
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        if !self.sentinel {
+            command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        }
         for (name, value) in &self.settings {
             command.arg(format!("--{name}")).arg(value);
         }

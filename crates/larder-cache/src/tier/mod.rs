@@ -5,12 +5,21 @@
 //! gone is a tier that has nothing: [`Tier::get`] knows no errors, and no promise of the cache depends on
 //! [`Tier::put`] having arrived.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod seal;
+#[cfg(feature = "valkey")]
+pub mod valkey;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use seal::{SealOptions, Sealer, SealerError};
 
 /// What a tier keeps a value under: a 128-bit keyed hash of the full key.
 ///

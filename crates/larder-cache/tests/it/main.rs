@@ -4,7 +4,10 @@
 mod barrier;
 mod flights;
 mod library;
+mod measure;
 mod model;
 mod rules;
 mod stress;
 mod support;
+#[cfg(feature = "valkey")]
+mod valkey;

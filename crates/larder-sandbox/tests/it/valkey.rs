@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
 };
 
-use larder_sandbox::Valkey;
+use larder_sandbox::{Flavour, Valkey};
 
 fn ask(valkey: &Valkey, command: &str) -> String {
     let mut stream = TcpStream::connect(valkey.addr()).unwrap();
@@ -31,4 +31,15 @@ fn answers_and_forgets_when_restarted() {
 fn a_wrong_setting_fails_with_the_servers_own_words() {
     let error = Valkey::builder().setting("no-such-setting", "1").start().unwrap_err().to_string();
     assert!(error.contains("Bad directive"), "{error}");
+}
+
+#[test]
+fn redis_and_sentinels_start_too() {
+    let redis = Valkey::builder().flavour(Flavour::Redis).start().unwrap();
+    let info = ask(&redis, "INFO server");
+    assert!(info.contains("redis_version:") && !info.contains("valkey_version:"), "{info}");
+    let lines = format!("sentinel monitor cache 127.0.0.1 {} 1\n", redis.port());
+    let sentinel = Valkey::builder().sentinel(&lines).start().unwrap();
+    let found = ask(&sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME cache");
+    assert!(found.contains(&redis.port().to_string()), "{found}");
 }
