@@ -152,8 +152,8 @@ struct Settings {
     /// Any other setting, e.g. --set cache.ttl=10m
     #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// A shared tier; not in this version
-    #[arg(long, global = true, value_name = "URL", hide = true)]
+    /// A Valkey or Redis that several Larders share, redis://host:6379
+    #[arg(long, global = true, value_name = "URL")]
     valkey: Option<String>,
 }
 

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_cache::Moment;
+use larder_cache::tier::valkey::Valkey;
 use larder_proxy::Proxy;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::process;
+use super::valkey::ValkeyCollector;
 use crate::serve::Shared;
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -98,13 +100,16 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers everything.
-    pub(crate) fn new(proxy: &Proxy) -> Self {
+    pub(crate) fn new(proxy: &Proxy, valkey: Option<&Valkey>) -> Self {
         let mut registry = Registry::default();
         let build = Build { version: crate::VERSION, revision: crate::REVISION };
         registry.register("larder_build", "Version and revision of this program", Info::new(build));
         let sampled = Sampled::default();
         sampled.register(&mut registry);
         proxy.register(&mut registry);
+        if let Some(valkey) = valkey {
+            registry.register_collector(Box::new(ValkeyCollector(valkey.clone())));
+        }
         Self { registry, sampled }
     }
 

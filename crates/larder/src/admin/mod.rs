@@ -5,6 +5,7 @@ mod console;
 mod metrics;
 mod process;
 mod status;
+mod valkey;
 mod views;
 
 use std::net::SocketAddr;
@@ -37,7 +38,7 @@ pub(crate) struct Admin {
 impl Admin {
     /// Makes the metrics and registers the client path's.
     pub(crate) fn new(shared: Arc<Shared>, console: Arc<AdminConsole>, token: Option<String>) -> Self {
-        let metrics = Arc::new(Metrics::new(&shared.proxy));
+        let metrics = Arc::new(Metrics::new(&shared.proxy, shared.valkey.as_ref()));
         Self { shared, metrics, console, token }
     }
 

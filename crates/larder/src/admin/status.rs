@@ -7,6 +7,7 @@ use larder_core::{FeedState, Finding, Lsn};
 use serde_json::{Value as Json, json};
 
 use super::metrics::seconds_between;
+use super::valkey;
 use crate::serve::Shared;
 
 /// The whole document.
@@ -35,7 +36,10 @@ pub(super) fn json(shared: &Shared) -> Json {
         },
         "lease": { "holds": fence.lease_holds(now), "remaining_seconds": fence.lease_remaining(now).as_secs_f64() },
         "epoch": fence.epoch(),
-        "tiers": { "l1": { "entries": entries, "bytes": bytes } },
+        "tiers": {
+            "l1": { "entries": entries, "bytes": bytes },
+            "l2": shared.valkey.as_ref().map(valkey::status),
+        },
         "clients": shared.proxy.clients(),
         "queries": {
             "hits": queries.hits,

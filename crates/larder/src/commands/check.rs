@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use larder_core::Finding;
 use serde_json::json;
 
+use super::check_valkey;
 use crate::admin;
 use crate::cli::print_text;
 use crate::config::Effective;
@@ -27,7 +28,8 @@ pub(crate) fn check(effective: &Effective, as_json: bool) -> anyhow::Result<Exit
     if findings.is_empty() {
         findings.extend(block_on(async { Ok(ask_for_secrets(config).await) })?);
     }
-    let notes = serve::notes(config);
+    let tier = block_on(async { Ok(check_valkey::look(config).await) })?;
+    let notes: Vec<_> = serve::notes(config).into_iter().chain(tier.notes).collect();
     let control = effective.config.control();
     let text = if as_json {
         let list: Vec<_> = findings.iter().map(admin::finding).collect();
@@ -38,10 +40,11 @@ pub(crate) fn check(effective: &Effective, as_json: bool) -> anyhow::Result<Exit
                 "origin": control.to_string(),
                 "findings": list,
                 "notes": notes.iter().map(admin::finding).collect::<Vec<_>>(),
+                "valkey": tier.seen,
             })
         )
     } else {
-        people(&control.to_string(), &findings, &notes)
+        people(&control.to_string(), &findings, &notes, tier.seen.as_deref())
     };
     print_text(&text)?;
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -65,7 +68,7 @@ async fn ask_for_secrets(config: &Config) -> Option<Finding> {
     Some(Finding { code: "auth_query", problem, remedy })
 }
 
-fn people(origin: &str, findings: &[Finding], notes: &[Finding]) -> String {
+fn people(origin: &str, findings: &[Finding], notes: &[Finding], tier: Option<&str>) -> String {
     use std::fmt::Write as _;
     let mut text = if findings.is_empty() {
         format!("ok: Larder can serve fresh answers from {origin}\n")
@@ -74,6 +77,9 @@ fn people(origin: &str, findings: &[Finding], notes: &[Finding]) -> String {
     };
     for finding in findings {
         let _ = write!(text, "\n{}: {}\n  -> {}\n", finding.code, finding.problem, finding.remedy);
+    }
+    if let Some(tier) = tier {
+        let _ = write!(text, "\nshared tier: {tier}\n");
     }
     for note in notes {
         let _ = write!(text, "\nnote: {}: {}\n  -> {}\n", note.code, note.problem, note.remedy);

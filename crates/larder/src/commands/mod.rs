@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod check_valkey;
 mod explain;
 mod health;
 mod purge;

@@ -139,6 +139,7 @@ pub(super) fn contradictions(config: &Config, sources: &[Source]) -> Vec<Problem
     let mut wrong = |path: &str, what: &str, mend: &str| {
         problems.push(Problem { place: place(path), what: format!("{path}: {what}"), mend: mend.to_owned() });
     };
+    super::valkey::contradictions(config, &mut wrong);
     let listen = &config.listen;
     let (cert, key) = (listen.tls_cert.get().is_some(), listen.tls_key.get().is_some());
     if cert != key {

@@ -11,6 +11,7 @@ mod origin_url;
 mod problem;
 mod render;
 mod unsupported;
+mod valkey;
 mod values;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub(crate) use origin_url::{OriginUrl, Target};
 pub(crate) use problem::ConfigErrors;
 use problem::Problem;
 pub(crate) use render::{json, schema, toml};
+use valkey::{Prefix, Switch, TierUrl};
 pub(crate) use values::{
     Address, Auth, ChangeSource, Count, Filter, Format, Fraction, ListenTls, Mode, OriginTls, Plugin, Size,
     Span, Value,
@@ -183,6 +185,38 @@ sections! {
         plugin: Plugin = "test_decoding";
         /// How often the catalog is compared while anything commits.
         ddl_check: Span = "250ms";
+    }
+    /// A second tier that all Larders of a fleet share, on Valkey or Redis. Nothing needs it to be there.
+    valkey: Valkey {
+        /// redis://user:password@host:6379/0 (rediss:// with TLS), redis-sentinel://host:26379,host/0?master=name, or
+        /// redis-cluster://host,host; none: no shared tier.
+        url: TierUrl = "", flag "valkey";
+        /// Longest time that a statement waits for an answer of it.
+        timeout: Span = "20ms";
+        /// Longest time to make a connection, in the background.
+        connect_timeout: Span = "1s";
+        /// Larger entries, as they are stored, stay with who has them.
+        max_value: Size = "1MiB";
+        /// It is asked for answers that take the origin at least this long.
+        min_origin_time: Span = "1ms";
+        /// Authenticates entries: the same for all Larders of the fleet, at least 16 bytes; none: whoever can write to it is trusted.
+        secret: Hidden = "";
+        /// Whether entries are encrypted too, with the secret.
+        encrypt: Switch = "false";
+        /// All keys begin with it and a colon.
+        prefix: Prefix = "larder";
+        /// The primary's name among the Sentinels that url names.
+        sentinel_master: Text = "";
+        /// Password at the Sentinels themselves.
+        sentinel_password: Hidden = "";
+        /// Whether url names nodes of a cluster.
+        cluster: Switch = "false";
+        /// File with the authorities that may have signed its certificate; default: those of the system.
+        tls_ca: FilePath = "";
+        /// File with Larder's own certificate for it, in PEM format.
+        tls_cert: FilePath = "";
+        /// File with that certificate's private key, in PEM format.
+        tls_key: FilePath = "";
     }
     /// Stopping.
     drain: Drain {

@@ -68,8 +68,9 @@ fn values(effective: &Effective) -> impl Iterator<Item = (&'static Key, Json, &S
 }
 
 fn default(key: &Key) -> Json {
-    let numeric = matches!((key.schema)().get("type").and_then(Json::as_str), Some("integer" | "number"));
-    if numeric { key.default.parse().unwrap_or(Json::Null) } else { json!(key.default) }
+    let bare =
+        matches!((key.schema)().get("type").and_then(Json::as_str), Some("integer" | "number" | "boolean"));
+    if bare { key.default.parse().unwrap_or(Json::Null) } else { json!(key.default) }
 }
 
 fn literal(value: &Json) -> String {

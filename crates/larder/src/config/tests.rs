@@ -105,13 +105,56 @@ fn all_problems_are_reported_together_with_their_place() {
 #[test]
 fn what_comes_later_is_refused_by_name() {
     for (given, expected) in [
-        (flags(&[("valkey.url", "x")]), "[valkey] is not supported by this version"),
+        (flags(&[("rule.cache", "true")]), "[rule] is not supported by this version"),
         (flags(&[("cache.mode", "shadow")]), "\"shadow\" is not supported by this version"),
-        (environment(&[("LARDER_VALKEY_SECRET_FILE", "x")]), "[valkey] is not supported by this version"),
-        (environment(&[("LARDER_ADMIN_TOKEN", "x")]), "admin.token is not supported by this version"),
+        (environment(&[("LARDER_DRAIN_CLIENT_MAX_AGE_FILE", "x")]), "drain.client_max_age is not supported"),
     ] {
         let said = complaint(&given);
         assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn the_shared_tier_is_described_in_several_ways() {
+    let tier = |pairs: &[(&str, &str)]| {
+        let url = load(&flags(pairs)).unwrap().config.shared_tier().unwrap().url;
+        format!("{url} {:?}", url.topology)
+    };
+    assert!(load(&flags(&[])).unwrap().config.shared_tier().is_none());
+    assert_eq!(tier(&[("valkey.url", "valkey://:pw@h/2")]), "redis://:***@h:6379/2 Single");
+    assert_eq!(
+        tier(&[("valkey.url", "redis://h"), ("valkey.cluster", "true")]),
+        "redis-cluster://h:6379 Cluster"
+    );
+    let by_key = [("valkey.url", "redis://a:26379,b:26379"), ("valkey.sentinel_master", "m")];
+    assert_eq!(tier(&by_key), "redis-sentinel://a:26379,b:26379?master=m Sentinel(m)");
+    let by_url = [("valkey.url", "redis-sentinel://a,b?master=m"), ("valkey.sentinel_password", "pw")];
+    assert_eq!(tier(&by_url), tier(&by_key));
+
+    let secret = "0123456789abcdef";
+    let shown = toml(&load(&flags(&[("valkey.secret", secret), ("valkey.encrypt", "true")])).unwrap());
+    assert!(shown.contains("secret = \"***\"") && shown.contains("encrypt = true"), "{shown}");
+    for (pairs, expected) in [
+        (&[("valkey.url", "http://s3cret")][..], "valkey.url: not a URL of Valkey: its scheme is none of"),
+        (&[("valkey.secret", "s3cret")], "valkey.secret: shorter than 16 bytes"),
+        (&[("valkey.encrypt", "true")], "valkey.encrypt: there is no secret"),
+        (&[("valkey.encrypt", "s")], "\"s\" is neither true nor false"),
+        (&[("valkey.prefix", "a b")], "\"a b\" cannot begin a key"),
+        (
+            &[("valkey.url", "redis://h"), ("valkey.tls_ca", "f")],
+            "valkey.tls_ca: the connection is not encrypted",
+        ),
+        (
+            &[("valkey.url", "rediss://h"), ("valkey.tls_key", "f")],
+            "valkey.tls_key: a certificate and its key",
+        ),
+        (
+            &[("valkey.url", "redis-sentinel://h?master=m"), ("valkey.cluster", "true")],
+            "a cluster has no Sentinels",
+        ),
+    ] {
+        let said = complaint(&flags(pairs));
+        assert!(said.contains(expected) && !said.contains("s3cret"), "{said}");
     }
 }
 

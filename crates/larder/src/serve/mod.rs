@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use larder_cache::tier::valkey::Valkey;
 use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, FeedHealth, Finding, Level};
 use larder_login::scram::Verifier;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<FeedHealth>,
     /// The effective configuration with the source of each value, secrets masked.
     pub(crate) config: serde_json::Value,
+    /// The tier that this Larder shares with others, if one is configured.
+    pub(crate) valkey: Option<Valkey>,
     pub(crate) mode: Mode,
     pub(crate) level: Level,
     /// `host:port`.
@@ -179,6 +182,7 @@ impl Larder {
             catalog: catalog.clone(),
             health: health.clone(),
             config: crate::config::json(effective),
+            valkey: shared_tier(config)?,
             mode: config.cache.mode,
             level: config.freshness.level,
             origin: format!("{}:{}", target.host, target.port),
@@ -296,6 +300,15 @@ fn admin_database(config: &Config, seed: &[u8; 32], console: &Arc<AdminConsole>)
         Secret::Md5(text) => Verifier::of_password(&text, seed, &user),
     };
     Some(ConsoleAccess { database: admin::DATABASE.to_owned(), user, verifier, console: console.clone() })
+}
+
+/// Connects to nothing yet: each thread that uses it makes its own connection.
+fn shared_tier(config: &Config) -> anyhow::Result<Option<Valkey>> {
+    let made = config.shared_tier().map(Valkey::new).transpose();
+    made.map_err(|error| {
+        let mend = "mend [valkey] tls_ca, tls_cert and tls_key".to_owned();
+        ConfigErrors::file(format!("the shared tier cannot be used: {error}"), mend).into()
+    })
 }
 
 fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> ProxyConfig {

@@ -86,7 +86,7 @@ fn what_is_printed_can_be_used_as_a_file() {
 #[test]
 fn mistakes_in_a_file_are_named_with_their_line() {
     let text = "[listen]\nadr = \"127.0.0.1:1\"\n[freshnes]\nlevel = \"strict\"\n[cache]\nttl = 5\nmemory = [1]\n\
-                [valkey]\nurl = \"valkey://x\"\n[[rule]]\ncache = true\n";
+                [valkey]\nurl = \"x\"\n[[rule]]\ncache = true\n";
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("larder.toml"), text).unwrap();
     let ran = larder_in(folder.path(), &["config"], &[]);
@@ -96,7 +96,7 @@ fn mistakes_in_a_file_are_named_with_their_line() {
         "larder.toml:4: unknown key \"freshnes.level\"\n  -> did you mean \"freshness.level\"?",
         "larder.toml:6: cache.ttl: \"5\" has no unit of time\n  -> write a number and a unit",
         "larder.toml:7: cache.memory: array is not a single value",
-        "larder.toml:9: [valkey] is not supported by this version",
+        "larder.toml:9: valkey.url: not a URL of Valkey",
         "larder.toml:10: [rule] is not supported by this version",
     ] {
         assert!(ran.err.contains(expected), "{expected}\n--- in\n{}", ran.err);
@@ -119,7 +119,7 @@ fn mistakes_elsewhere_are_named_with_the_flag_or_variable() {
             "environment LARDER_LISTEN_ADDRESS: unknown variable",
         ),
         (&["config"], &[("LARDER_CACHE_TTL", "x")], "environment LARDER_CACHE_TTL: cache.ttl: \"x\" is not"),
-        (&["config", "--valkey", "x"], &[], "flag --valkey: [valkey] is not supported by this version"),
+        (&["config", "--valkey", "x"], &[], "flag --valkey: valkey.url: not a URL of Valkey"),
         (&["config", "--origin", "postgres://u@h/d?sslmode=maybe"], &[], "sslmode=maybe is not a mode"),
     ] {
         let ran = larder(arguments, environment);

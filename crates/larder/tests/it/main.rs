@@ -29,6 +29,7 @@ mod robustness;
 mod robustness_malformed;
 mod secure;
 mod serve;
+mod shared_tier;
 mod tls_clients;
 mod tls_origin;
 mod transparency;
