@@ -306,10 +306,7 @@ async fn differs(pair: &Pair, script: &[Burst]) -> Option<String> {
         // PostgreSQL 15 can be crashed: every session ends, and it starts anew.
         Err(error) if error.contains("the connection is closed") => {
             eprintln!("directly: {error}");
-            while RawClient::superuser(pair.larder.addr()).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            pair.covered().await;
+            recovered(pair).await;
             return None;
         }
         Err(error) => return Some(format!("directly: {error}")),
@@ -334,6 +331,17 @@ async fn differs(pair: &Pair, script: &[Burst]) -> Option<String> {
         }
     }
     None
+}
+
+/// Waits until the origin, which has crashed, has been up for a while.
+async fn recovered(pair: &Pair) {
+    let mut answers = 0;
+    while answers < 20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answer = async { RawClient::superuser(pair.larder.addr()).await?.value("select 1").await };
+        answers = if answer.await.is_ok() { answers + 1 } else { 0 };
+    }
+    pair.covered().await;
 }
 
 /// A known difference (docs/hazards.md, C), of statements that only Larder has: in a failed transaction one is refused
