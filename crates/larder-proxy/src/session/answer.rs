@@ -13,7 +13,6 @@ use larder_wire::{encode, frontend};
 use super::Session;
 use super::batch::Step;
 use super::local::{LAST, step_transaction};
-use super::portal::Unnamed;
 use super::settle::Attempt;
 use super::statements::Prepared;
 use super::transaction::Deferred;
@@ -39,8 +38,8 @@ struct Changes {
     /// The transaction that the client believes to be in: the deferred BEGIN.
     deferred: Option<Deferred>,
     hits: Vec<(Arc<Entry<Answer>>, Rc<Plan>)>,
-    /// What becomes of the unnamed portal, if it is used.
-    portal: Option<Unnamed>,
+    /// It bound the unnamed portal.
+    bound: bool,
     /// See [`super::transaction::Transaction::read_here`].
     read: bool,
 }
@@ -81,7 +80,7 @@ impl Session {
                 self.client.output.truncate(mark);
                 return attempt;
             }
-            Ok(changes) => self.keep(changes, tag, arrival, followed),
+            Ok(changes) => self.keep(changes, arrival, followed),
         }
         if tag == b'S' {
             self.ready_for_query();
@@ -109,12 +108,7 @@ impl Session {
         Ok(draft.changes)
     }
 
-    fn keep(&mut self, changes: Changes, tag: u8, arrival: Moment, followed: bool) {
-        if tag == b'S' {
-            self.flushed.clear();
-        } else {
-            self.flushed.extend(changes.parsed.iter().cloned());
-        }
+    fn keep(&mut self, changes: Changes, arrival: Moment, followed: bool) {
         for prepared in changes.parsed {
             let replaced = self.statements.insert(prepared);
             // Only the unnamed one can be replaced, and the origin may still have it.
@@ -125,9 +119,7 @@ impl Session {
         }
         self.deferred = changes.deferred;
         self.transaction.read_here = changes.read;
-        if let Some(portal) = changes.portal {
-            self.set_portal(portal);
-        }
+        self.stale_portal |= changes.bound;
         for (entry, plan) in &changes.hits {
             self.hit(entry, plan, arrival, followed);
         }
@@ -154,13 +146,8 @@ impl Session {
                 if draft.is_open() || (is_own(&plan) && !takes_nothing(&bind)) {
                     return Err(shape());
                 }
-                let lives = self.in_transaction() || draft.changes.deferred.is_some() || is_own(&plan);
-                draft.changes.portal = Some(if lives {
-                    Unnamed::run(&plan, &prepared, step.frame(input))
-                } else {
-                    Unnamed::Ended
-                });
                 draft.portal = Some(Portal { plan, prepared, bind, executed: false });
+                draft.changes.bound = true;
                 self.client.output.extend_from_slice(&encode::BIND_COMPLETE);
                 Ok(())
             }
@@ -311,7 +298,6 @@ impl Session {
             return None;
         } else {
             draft.portal = None;
-            draft.changes.portal = Some(Unnamed::Ended);
         }
         self.client.output.extend_from_slice(&encode::CLOSE_COMPLETE);
         Some(())

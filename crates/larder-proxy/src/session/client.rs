@@ -8,6 +8,7 @@ use std::sync::Arc;
 use larder_core::Bypass;
 use larder_wire::{HEADER, Peek, frontend, peek};
 
+use super::forward::Route;
 use super::settle::Request;
 use super::statements::Prepared;
 use super::{Caching, HIGH_WATER, LARGE, Session};
@@ -22,12 +23,7 @@ impl Session {
         }
         // A message cut off by the end of the connection is dropped, as PostgreSQL does.
         let full = self.origin.output.len() >= HIGH_WATER || self.client.output.len() >= HIGH_WATER;
-        let waits = self.waits_for_columns() || self.waits_for_fate();
-        Ok(if self.client.ended && !full && !waits {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        })
+        Ok(if self.client.ended && !full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     async fn read_messages(&mut self) -> io::Result<ControlFlow<()>> {
@@ -35,17 +31,8 @@ impl Session {
             return Ok(self.relay_plain_client());
         }
         loop {
-            if self.waits_for_columns() {
-                return Ok(ControlFlow::Continue(()));
-            }
-            if let Some(route) = self.pause.rest.take() {
-                self.flush_batch(route);
-                continue;
-            }
             if self.blind || self.lost {
-                if !self.let_go(Bypass::ProtocolShape) {
-                    continue;
-                }
+                self.flush_batch(Route::bypass(Bypass::ProtocolShape));
                 self.client.relay_all(&mut self.origin);
                 return Ok(ControlFlow::Continue(()));
             }
@@ -73,20 +60,14 @@ impl Session {
                 }
             };
             let whole = input.len() >= total;
-            let named = || frontend::has_names(tag, input.get(HEADER..).unwrap_or_default());
-            if !whole && (total <= LARGE || !named()) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let begins = matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C');
-            if begins && self.batch.is_empty() && self.waits_for_fate() {
+            if !whole && total <= LARGE {
                 return Ok(ControlFlow::Continue(()));
             }
             let flow = if whole && total <= LARGE {
                 self.on_message(tag, total).await?
-            } else if self.let_go(Bypass::TooLong) && !self.asks_for_columns_of_large(tag) {
-                self.forward_large(tag, total)
             } else {
-                continue;
+                self.flush_batch(Route::bypass(Bypass::TooLong));
+                self.forward_large(tag, total)
             };
             if flow.is_break() {
                 return Ok(flow);
@@ -97,20 +78,19 @@ impl Session {
     async fn on_message(&mut self, tag: u8, total: usize) -> io::Result<ControlFlow<()>> {
         match tag {
             b'Q' => {
-                if self.let_go(Bypass::PipelineBusy) {
-                    self.settle(Request::Query(total)).await?;
-                }
+                self.flush_batch(Route::bypass(Bypass::PipelineBusy));
+                self.settle(Request::Query(total)).await?;
             }
             b'P' | b'B' | b'D' | b'E' | b'C' => {
                 self.batch.push(tag, total);
                 if let Some(why) = self.hopeless() {
-                    self.let_go(why);
+                    self.flush_batch(Route::bypass(why));
                 }
             }
             b'S' | b'H' => {
                 // One with a body is an error, whatever was held back before it.
-                if total > HEADER && !self.let_go(Bypass::ProtocolShape) {
-                    return Ok(ControlFlow::Continue(()));
+                if total > HEADER {
+                    self.flush_batch(Route::bypass(Bypass::ProtocolShape));
                 }
                 if self.batch.is_empty() {
                     self.forward_end(tag, total);
@@ -119,9 +99,8 @@ impl Session {
                 }
             }
             _ => {
-                if self.let_go(Bypass::ProtocolShape) {
-                    return Ok(self.forward_other(tag, total));
-                }
+                self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+                return Ok(self.forward_other(tag, total));
             }
         }
         Ok(ControlFlow::Continue(()))

@@ -10,7 +10,6 @@ use larder_core::{Bypass, Level};
 use larder_sql::{Begin, Kind};
 use larder_wire::encode;
 
-use super::portal::Unnamed;
 use super::settle::Attempt;
 use super::transaction::Deferred;
 use super::{Caching, Session};
@@ -92,8 +91,6 @@ impl Session {
         if let Some(unnamed) = self.statements.remove(b"") {
             self.stale_unnamed |= unnamed.upstream.get();
         }
-        self.set_portal(Unnamed::Ended);
-        self.flushed.clear();
         self.client.input.advance(total);
     }
 

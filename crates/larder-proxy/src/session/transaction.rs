@@ -5,7 +5,6 @@ use larder_core::{Bypass, Level};
 use larder_sql::Settings;
 
 use super::Session;
-use super::portal::Unnamed;
 use crate::plan::{PlannedEffect, Writes};
 
 /// The transaction at the origin.
@@ -171,7 +170,6 @@ impl Session {
     pub(crate) fn settled(&mut self) {
         self.pending = Pending::default();
         self.transaction = Transaction::default();
-        self.unnamed = Unnamed::Same;
         if !self.portals.is_empty() {
             self.portals.clear();
         }

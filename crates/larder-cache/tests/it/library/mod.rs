@@ -5,8 +5,6 @@ mod batches;
 mod followed;
 mod herd;
 mod loaders;
-#[cfg(feature = "valkey")]
-mod shared;
 mod truth;
 
 use std::fmt;
