@@ -19,6 +19,7 @@ COPY crates crates
 COPY testkit testkit
 COPY benches benches
 COPY conformance conformance
+COPY examples examples
 ARG REVISION=unknown
 # A static C library needs no image below the binary; --target keeps build scripts (which load libclang) dynamic.
 # Names of functions stay in for panics; line tables, half of the size, do not.

@@ -19,7 +19,7 @@ MATRIX = {
     "by clients only": {"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": 0, "targetClientsPerPod": 500}},
     "own valkey": {"valkey": {"enabled": True}, "networkPolicy": {"enabled": True}},
     "valkey elsewhere": {"valkey": {"url": "redis://valkey.example:6380"}, "networkPolicy": {"enabled": True}},
-    "valkey's url in a secret": {"valkey": {"existingSecret": "valkey"}, "networkPolicy": {"enabled": True, "clients": [{"namespaceSelector": {}}], "monitoring": [{"podSelector": {}}], "origin": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}},
+    "valkey's url in a secret": {"valkey": {"existingSecret": "valkey", "sealingSecret": "sealing"}, "networkPolicy": {"enabled": True, "clients": [{"namespaceSelector": {}}], "monitoring": [{"podSelector": {}}], "origin": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "extraEgress": [{"ports": [{"port": 6380}]}]}},
     "pod monitor": {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "prometheusRule": {"enabled": True, "extraGroups": [{"name": "g", "rules": [{"record": "a:b", "expr": "1"}]}]}, "dashboards": {"enabled": True}}},
     "service monitor": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "load balancer": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"], "annotations": {"a": "b"}}},
@@ -200,6 +200,7 @@ class Configuration(unittest.TestCase):
         self.assertNotIn("LARDER_VALKEY_URL", env({}))
         self.assertEqual(env({"enabled": True})["LARDER_VALKEY_URL"], "redis://larder-valkey:6379")
         self.assertEqual(env({"url": "redis://v:6380"})["LARDER_VALKEY_URL"], "redis://v:6380")
+        self.assertEqual(env({"url": "redis://v", "sealingSecret": "s"})["LARDER_VALKEY_SECRET_FILE"], "/etc/larder/sealing/secret")
         self.assertEqual(env({"existingSecret": "s"})["LARDER_VALKEY_URL_FILE"], "/etc/larder/valkey/valkey-url")
 
     def test_the_policy_lets_larder_reach_what_it_needs(self):
@@ -207,6 +208,8 @@ class Configuration(unittest.TestCase):
         self.assertEqual(ports("postgres://db.example"), {53, 5432})
         self.assertEqual(ports("postgres://db.example:6000/shop?sslmode=require"), {53, 6000})
         self.assertEqual(ports("postgres://db.example", url="redis://v:6380"), {53, 5432, 6380})
+        self.assertEqual(ports("postgres://db.example", url="rediss://v"), {53, 5432, 6379})
+        self.assertEqual(ports("postgres://db.example", url="redis-cluster://v:7000,w:7000"), {53, 5432, 7000})
         self.assertEqual(ports("postgres://db.example", enabled=True), {53, 5432, 6379})
 
     def test_admin_http_is_not_published(self):

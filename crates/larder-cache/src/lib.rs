@@ -61,6 +61,8 @@ pub use cache::{
     Cache, CacheBuilder, CacheMetrics, ChangeLog, Key, LoadContext, LoadError, Loaded, Many, NotPropagated,
     Propagation, Request, Resolved, Source,
 };
+#[cfg(feature = "valkey")]
+pub use cache::{SharedTier, SharedTierBuilder, SharedTierError};
 pub use counters::Counters;
 pub use entry::{Discard, Entry, Miss, Reader};
 pub use fence::Fence;

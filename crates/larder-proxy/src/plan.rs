@@ -105,6 +105,11 @@ impl PlannedEffect {
     }
 }
 
+/// Whether a reason holds whatever the search path is. Without one no name means anything.
+fn is_of_the_text(why: &Bypass) -> bool {
+    !matches!(why, Bypass::UnknownRelation | Bypass::UnknownFunction | Bypass::UserType)
+}
+
 /// A declared parameter type whose values do not mean the same each time.
 fn refused_type(catalog: &Catalog, types: &[u8]) -> Option<Bypass> {
     larder_wire::frontend::type_oids(types).find_map(|oid| larder_sql::refused_parameter_type(catalog, oid))
@@ -137,7 +142,9 @@ impl Plan {
     ) -> Self {
         let Judgement { kind, verdict, effect } = Parsed::parse(text).judge(catalog, &facts.common.path);
         let read = match verdict {
-            _ if facts.is_unknown() => Err(verdict.err().unwrap_or(Bypass::SettingsUnknown)),
+            _ if facts.is_unknown() => {
+                Err(verdict.err().filter(is_of_the_text).unwrap_or(Bypass::SettingsUnknown))
+            }
             _ if facts.common.has_temporary => Err(verdict.err().unwrap_or(Bypass::TemporaryTable)),
             Err(why) => Err(why),
             Ok(_) if let Some(why) = refused_type(catalog, types) => Err(why),

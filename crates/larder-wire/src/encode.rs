@@ -96,6 +96,11 @@ pub fn describe_statement(out: &mut BytesMut, name: &[u8]) {
     });
 }
 
+/// `Flush`.
+pub fn flush(out: &mut BytesMut) {
+    out.extend_from_slice(b"H\0\0\0\x04");
+}
+
 /// `Close` of a statement (`S`) or a portal (`P`).
 pub fn close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     frame(out, b'C', |out| {
@@ -118,6 +123,26 @@ pub fn error(out: &mut BytesMut, severity: Severity, sqlstate: &str, message: &s
         if let Some(hint) = hint {
             out.put_u8(b'H');
             cstr(out, hint.as_bytes());
+        }
+        out.put_u8(0);
+    });
+}
+
+/// `ErrorResponse` of a prepared statement whose columns are others by now, as PostgreSQL sends it: clients know it by
+/// its routine, and prepare the statement again.
+pub fn outdated(out: &mut BytesMut) {
+    const FIELDS: [(u8, &str); 6] = [
+        (b'S', "ERROR"),
+        (b'V', "ERROR"),
+        (b'C', "0A000"),
+        (b'M', "cached plan must not change result type"),
+        (b'F', "plancache.c"),
+        (b'R', "RevalidateCachedQuery"),
+    ];
+    frame(out, b'E', |out| {
+        for (code, value) in FIELDS {
+            out.put_u8(code);
+            cstr(out, value.as_bytes());
         }
         out.put_u8(0);
     });

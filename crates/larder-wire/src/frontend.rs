@@ -121,6 +121,18 @@ pub fn leading_names(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((first, reader.cstr().unwrap_or_default()))
 }
 
+/// Whether the beginning of a body holds [`leading_names`]: those of a `Parse` or `Bind` that is still arriving. Longer
+/// than all that PostgreSQL keeps of a name they are not.
+pub fn has_names(tag: u8, body: &[u8]) -> bool {
+    const LONGEST: usize = 64 * 1024;
+    let names = match tag {
+        b'P' => 1,
+        b'B' => 2,
+        _ => 0,
+    };
+    body.len() >= LONGEST || body.iter().filter(|byte| **byte == 0).take(names).count() == names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +145,20 @@ mod tests {
         assert_eq!(bind.result_formats, b"\0\x01\0\0");
         let values: Vec<_> = parameter_values(bind.parameters).collect();
         assert_eq!(values, [Some(&b"ab"[..]), None]);
+    }
+
+    #[test]
+    fn names_are_known_before_the_rest_has_come() {
+        for (tag, body, has) in [
+            (b'P', &b"s"[..], false),
+            (b'P', b"s\0sel", true),
+            (b'B', b"p\0s", false),
+            (b'B', b"p\0s\0", true),
+            (b'd', b"", true),
+            (b'B', &[b'x'; 64 * 1024], true),
+        ] {
+            assert_eq!(has_names(tag, body), has, "{tag} {}", body.escape_ascii());
+        }
     }
 
     #[test]

@@ -12,6 +12,9 @@ use super::invalidations::Invalidations;
 use super::log::ChangeLog;
 use super::metrics::CacheMetrics;
 use super::options::Options;
+use super::remote::Remote;
+#[cfg(feature = "valkey")]
+use super::valkey::{Codec, SharedTier, ValkeyRemote};
 use crate::{Fence, Moment, Store};
 
 /// Made by [`Cache::builder`]. Everything has a default.
@@ -24,8 +27,19 @@ pub struct CacheBuilder<K: ?Sized, V> {
     ttl_of: Option<TtlOf<V>>,
     metrics: Option<Arc<CacheMetrics>>,
     log: Option<Arc<dyn ChangeLog>>,
+    remote: Option<Shared<V>>,
+    local: bool,
     key: PhantomData<fn(&K)>,
 }
+
+/// A tier that other processes share, which has to know what invalidates here.
+#[cfg_attr(not(feature = "valkey"), allow(dead_code, reason = "made by tiers"))]
+struct Shared<V> {
+    fence: Arc<Fence>,
+    connect: Connect<V>,
+}
+
+type Connect<V> = Box<dyn FnOnce(&Arc<Invalidations>) -> Arc<dyn Remote<V>> + Send>;
 
 impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     pub(crate) fn new() -> Self {
@@ -37,6 +51,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             ttl_of: None,
             metrics: None,
             log: None,
+            remote: None,
+            local: true,
             key: PhantomData,
         }
     }
@@ -148,20 +164,23 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// The cache.
     #[must_use]
     pub fn build(self) -> Cache<K, V> {
-        let fence = match &self.log {
-            Some(log) => Arc::clone(log.fence()),
-            None => open_fence(),
+        let fence = match (&self.log, &self.remote) {
+            (Some(log), _) => Arc::clone(log.fence()),
+            (None, Some(shared)) => Arc::clone(&shared.fence),
+            (None, None) => open_fence(),
         };
+        let invalidations = Arc::new(Invalidations::new());
+        let remote = self.remote.map(|shared| (shared.connect)(&invalidations));
         let max_value = self.max_value.unwrap_or(self.max_bytes / 16);
         let inner = Inner {
             values: Store::new(Arc::clone(&fence), self.max_bytes, max_value),
             failures: OnceLock::new(),
             flights: Flights::new(),
-            invalidations: Arc::new(Invalidations::new()),
+            invalidations,
             fence,
             log: self.log,
-            remote: None,
-            local: true,
+            remote,
+            local: self.local,
             max_bytes: self.max_bytes,
             options: self.options,
             weigher: self.weigher,
@@ -169,6 +188,40 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             metrics: self.metrics.unwrap_or_default(),
         };
         Cache { inner: Arc::new(inner), key: PhantomData }
+    }
+}
+
+#[cfg(feature = "valkey")]
+impl<K: ?Sized, V: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static>
+    CacheBuilder<K, V>
+{
+    /// Shares values with other processes, and tells them of invalidations: see [`SharedTier`]. `namespace` is the cache's name
+    /// there, the same in all processes; give it another one when the type of the values changes its meaning.
+    ///
+    /// A value that a followed log proves stays in this process: the tier could not say whether it is still true.
+    pub fn shared(self, tier: &SharedTier, namespace: &str) -> Self {
+        self.share(tier, namespace, None)
+    }
+
+    /// The same, and at most one process loads a key at a time, as long as Valkey can be reached: the others look for what it
+    /// brings, for at most `limit`, before they load by themselves.
+    pub fn shared_single_flight(self, tier: &SharedTier, namespace: &str, limit: Duration) -> Self {
+        self.share(tier, namespace, Some(limit))
+    }
+
+    /// Keeps nothing in the memory of this process: every value comes from the shared tier, or from a loader.
+    pub fn shared_only(mut self) -> Self {
+        self.local = false;
+        self
+    }
+
+    fn share(mut self, tier: &SharedTier, namespace: &str, across: Option<Duration>) -> Self {
+        let fence = Arc::clone(&tier.parts().fence);
+        let (tier, namespace) = (tier.clone(), namespace.to_owned());
+        let connect: Connect<V> =
+            Box::new(move |here| Arc::new(ValkeyRemote::new(tier, namespace, Codec::serde(), here, across)));
+        self.remote = Some(Shared { fence, connect });
+        self
     }
 }
 

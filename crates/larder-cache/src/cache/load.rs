@@ -66,6 +66,19 @@ pub(crate) struct Order {
     pub(crate) refresh: bool,
 }
 
+impl Order {
+    pub(crate) fn new<'a, V>(
+        cache: &Inner<V>,
+        key: &[u8],
+        tags: impl Iterator<Item = &'a str>,
+        options: Options,
+    ) -> Self {
+        let implied = cache.remote.as_ref().map(|remote| remote.implied(key));
+        let tags = tags.map(Arc::from).chain(implied.into_iter().flatten()).collect();
+        Self { tags, options, refresh: false }
+    }
+}
+
 /// A load that has to be run.
 pub(crate) struct Job<V> {
     pub(crate) cache: Arc<Inner<V>>,

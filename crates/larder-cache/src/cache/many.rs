@@ -129,8 +129,8 @@ where
                 let (arrivals, good, ours) = match joined {
                     Joined::Lead(landing, arrivals) => {
                         let tags = tags_of.as_ref().map(|tags_of| tags_of(&wanted.key)).unwrap_or_default();
-                        let tags = tags.into_iter().map(Arc::from).collect();
-                        let order = Order { tags, options, refresh: false };
+                        let tags = tags.iter().map(String::as_str);
+                        let order = Order::new(cache, &wanted.bytes, tags, options);
                         leads.push(Lead { key: wanted.key.clone(), landing, order });
                         (arrivals, true, true)
                     }

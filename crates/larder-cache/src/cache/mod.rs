@@ -16,6 +16,8 @@ mod prepared;
 mod propagation;
 mod remote;
 mod request;
+#[cfg(feature = "valkey")]
+mod valkey;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -33,6 +35,8 @@ pub use many::Many;
 pub use metrics::CacheMetrics;
 pub use propagation::Propagation;
 pub use request::Request;
+#[cfg(feature = "valkey")]
+pub use valkey::{SharedTier, SharedTierBuilder, SharedTierError};
 
 use inner::Inner;
 use metrics::count;

@@ -17,6 +17,8 @@ pub(crate) struct Prepared<V> {
     hold: Hold,
     /// What the followed log calls the tags.
     proof: TagSet,
+    /// The log can answer for all of them.
+    keep: bool,
     guard: Option<FillGuard<Arc<Item<V>>>>,
     failure_guard: Option<FillGuard<Arc<Item<AnyError>>>>,
     pass: Option<Pass>,
@@ -36,6 +38,7 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         Self {
             hold,
             proof: proof.unwrap_or_else(|| Arc::new([])),
+            keep,
             guard: guard.filter(|_| keep),
             failure_guard: failure_guard.filter(|_| keep),
             pass: None,
@@ -50,7 +53,8 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         landing: &Landing<V>,
         order: &Order,
     ) -> Option<Arc<Item<V>>> {
-        let remote = cache.remote.as_ref()?;
+        // What a followed log proves is judged by positions, of which the tier knows nothing.
+        let remote = cache.remote.as_ref().filter(|_| self.keep && self.proof.is_empty())?;
         let Visit { found, pass } = remote.visit(landing.key(), &order.tags).await;
         self.pass = pass;
         let Remembered { value, age, left } = found?;
@@ -91,7 +95,7 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         }
         if let (Some(remote), Some(pass)) = (&cache.remote, self.pass.take()) {
             if keep {
-                landing.keep(|| remote.leave(landing.key(), &order.tags, pass, &item.value, ttl));
+                landing.keep(|| remote.leave(landing.key(), pass, &item.value, ttl));
             } else {
                 remote.give_up(landing.key(), pass);
             }

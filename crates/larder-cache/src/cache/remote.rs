@@ -31,11 +31,14 @@ pub(crate) struct Remembered<V> {
 
 /// A tier that several processes share. Whatever goes wrong there, the answer is that nothing was found.
 pub(crate) trait Remote<V>: Send + Sync {
+    /// Tags that every value of this key has besides: by them everything, and single keys, are invalidated elsewhere.
+    fn implied(&self, key: &[u8]) -> [Arc<str>; 2];
+
     /// What is there. To be called before the loader runs, and after the tags were taken hold of here.
     fn visit<'a>(&'a self, key: &'a [u8], tags: &'a [Arc<str>]) -> Boxed<'a, Visit<V>>;
 
     /// Leaves a value there. Never waits.
-    fn leave(&self, key: &[u8], tags: &[Arc<str>], pass: Pass, value: &V, ttl: Duration);
+    fn leave(&self, key: &[u8], pass: Pass, value: &V, ttl: Duration);
 
     /// The load came to nothing.
     fn give_up(&self, key: &[u8], pass: Pass);
@@ -46,7 +49,7 @@ pub(crate) trait Remote<V>: Send + Sync {
 
 /// What is invalidated.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "read by tiers, and they are a matter of features")]
+#[cfg_attr(not(feature = "valkey"), allow(dead_code, reason = "read by tiers"))]
 pub(crate) enum Told {
     Tags(Vec<Arc<str>>),
     Key(Arc<[u8]>),

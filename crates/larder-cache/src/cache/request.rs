@@ -113,19 +113,16 @@ impl<'a, V: Send + Sync + 'static, Q: Key + ?Sized> Request<'a, V, Q> {
         if let Look::Fresh(item) = key.with_bytes(|key| cache.look(key, now)) {
             count(&cache.metrics.l1_hits);
             if item.claim_refresh(now, options.refresh_ahead) {
-                refresh(cache, key.with_bytes(|key| Arc::from(key)), Order::new(&tags, options, true), load);
+                let key: Arc<[u8]> = key.with_bytes(|key| Arc::from(key));
+                let order = Order::new(cache, &key, tags.iter().map(|tag| &**tag), options);
+                refresh(cache, key, Order { refresh: true, ..order }, load);
             }
             return Ok(Loaded::new(item, Source::L1, false));
         }
-        let (key, order) = (key.with_bytes(|key| Arc::from(key)), Order::new(&tags, options, false));
+        let key: Arc<[u8]> = key.with_bytes(|key| Arc::from(key));
+        let order = Order::new(cache, &key, tags.iter().map(|tag| &**tag), options);
         // In a box, so that the future of a hit stays small.
         Box::pin(obtain(Arc::clone(cache), key, order, load)).await
-    }
-}
-
-impl Order {
-    fn new(tags: &[Cow<'_, str>], options: Options, refresh: bool) -> Self {
-        Self { tags: tags.iter().map(|tag| Arc::from(&**tag)).collect(), options, refresh }
     }
 }
 

@@ -13,6 +13,7 @@ use larder_wire::{encode, frontend};
 use super::Session;
 use super::batch::Step;
 use super::local::{LAST, step_transaction};
+use super::portal::Unnamed;
 use super::settle::Attempt;
 use super::statements::Prepared;
 use super::transaction::Deferred;
@@ -38,8 +39,8 @@ struct Changes {
     /// The transaction that the client believes to be in: the deferred BEGIN.
     deferred: Option<Deferred>,
     hits: Vec<(Arc<Entry<Answer>>, Rc<Plan>)>,
-    /// It bound the unnamed portal.
-    bound: bool,
+    /// What becomes of the unnamed portal, if it is used.
+    portal: Option<Unnamed>,
     /// See [`super::transaction::Transaction::read_here`].
     read: bool,
 }
@@ -80,7 +81,7 @@ impl Session {
                 self.client.output.truncate(mark);
                 return attempt;
             }
-            Ok(changes) => self.keep(changes, arrival, followed),
+            Ok(changes) => self.keep(changes, tag, arrival, followed),
         }
         if tag == b'S' {
             self.ready_for_query();
@@ -108,7 +109,12 @@ impl Session {
         Ok(draft.changes)
     }
 
-    fn keep(&mut self, changes: Changes, arrival: Moment, followed: bool) {
+    fn keep(&mut self, changes: Changes, tag: u8, arrival: Moment, followed: bool) {
+        if tag == b'S' {
+            self.flushed.clear();
+        } else {
+            self.flushed.extend(changes.parsed.iter().cloned());
+        }
         for prepared in changes.parsed {
             let replaced = self.statements.insert(prepared);
             // Only the unnamed one can be replaced, and the origin may still have it.
@@ -119,7 +125,9 @@ impl Session {
         }
         self.deferred = changes.deferred;
         self.transaction.read_here = changes.read;
-        self.stale_portal |= changes.bound;
+        if let Some(portal) = changes.portal {
+            self.set_portal(portal);
+        }
         for (entry, plan) in &changes.hits {
             self.hit(entry, plan, arrival, followed);
         }
@@ -146,8 +154,13 @@ impl Session {
                 if draft.is_open() || (is_own(&plan) && !takes_nothing(&bind)) {
                     return Err(shape());
                 }
+                let lives = self.in_transaction() || draft.changes.deferred.is_some() || is_own(&plan);
+                draft.changes.portal = Some(if lives {
+                    Unnamed::run(&plan, &prepared, step.frame(input))
+                } else {
+                    Unnamed::Ended
+                });
                 draft.portal = Some(Portal { plan, prepared, bind, executed: false });
-                draft.changes.bound = true;
                 self.client.output.extend_from_slice(&encode::BIND_COMPLETE);
                 Ok(())
             }
@@ -298,6 +311,7 @@ impl Session {
             return None;
         } else {
             draft.portal = None;
+            draft.changes.portal = Some(Unnamed::Ended);
         }
         self.client.output.extend_from_slice(&encode::CLOSE_COMPLETE);
         Some(())

@@ -34,6 +34,18 @@ impl Batch {
         &self.steps
     }
 
+    /// Forgets the first so many messages, and returns how many bytes of the client's input they took up.
+    pub(crate) fn drop_front(&mut self, count: usize) -> usize {
+        let bytes = self.steps.get(count).map_or(self.end, |step| step.start);
+        self.steps.drain(..count);
+        for step in &mut self.steps {
+            step.start -= bytes;
+            step.end -= bytes;
+        }
+        self.end -= bytes;
+        bytes
+    }
+
     /// Forgets the messages; the caller has consumed their bytes.
     pub(crate) fn clear(&mut self) {
         self.steps.clear();

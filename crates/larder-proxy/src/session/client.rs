@@ -8,7 +8,6 @@ use std::sync::Arc;
 use larder_core::Bypass;
 use larder_wire::{HEADER, Peek, frontend, peek};
 
-use super::forward::Route;
 use super::settle::Request;
 use super::statements::Prepared;
 use super::{Caching, HIGH_WATER, LARGE, Session};
@@ -23,7 +22,12 @@ impl Session {
         }
         // A message cut off by the end of the connection is dropped, as PostgreSQL does.
         let full = self.origin.output.len() >= HIGH_WATER || self.client.output.len() >= HIGH_WATER;
-        Ok(if self.client.ended && !full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let waits = self.waits_for_columns() || self.waits_for_fate();
+        Ok(if self.client.ended && !full && !waits {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 
     async fn read_messages(&mut self) -> io::Result<ControlFlow<()>> {
@@ -31,8 +35,17 @@ impl Session {
             return Ok(self.relay_plain_client());
         }
         loop {
+            if self.waits_for_columns() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if let Some(route) = self.pause.rest.take() {
+                self.flush_batch(route);
+                continue;
+            }
             if self.blind || self.lost {
-                self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+                if !self.let_go(Bypass::ProtocolShape) {
+                    continue;
+                }
                 self.client.relay_all(&mut self.origin);
                 return Ok(ControlFlow::Continue(()));
             }
@@ -60,14 +73,20 @@ impl Session {
                 }
             };
             let whole = input.len() >= total;
-            if !whole && total <= LARGE {
+            let named = || frontend::has_names(tag, input.get(HEADER..).unwrap_or_default());
+            if !whole && (total <= LARGE || !named()) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let begins = matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C');
+            if begins && self.batch.is_empty() && self.waits_for_fate() {
                 return Ok(ControlFlow::Continue(()));
             }
             let flow = if whole && total <= LARGE {
                 self.on_message(tag, total).await?
-            } else {
-                self.flush_batch(Route::bypass(Bypass::TooLong));
+            } else if self.let_go(Bypass::TooLong) && !self.asks_for_columns_of_large(tag) {
                 self.forward_large(tag, total)
+            } else {
+                continue;
             };
             if flow.is_break() {
                 return Ok(flow);
@@ -78,19 +97,20 @@ impl Session {
     async fn on_message(&mut self, tag: u8, total: usize) -> io::Result<ControlFlow<()>> {
         match tag {
             b'Q' => {
-                self.flush_batch(Route::bypass(Bypass::PipelineBusy));
-                self.settle(Request::Query(total)).await?;
+                if self.let_go(Bypass::PipelineBusy) {
+                    self.settle(Request::Query(total)).await?;
+                }
             }
             b'P' | b'B' | b'D' | b'E' | b'C' => {
                 self.batch.push(tag, total);
                 if let Some(why) = self.hopeless() {
-                    self.flush_batch(Route::bypass(why));
+                    self.let_go(why);
                 }
             }
             b'S' | b'H' => {
                 // One with a body is an error, whatever was held back before it.
-                if total > HEADER {
-                    self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+                if total > HEADER && !self.let_go(Bypass::ProtocolShape) {
+                    return Ok(ControlFlow::Continue(()));
                 }
                 if self.batch.is_empty() {
                     self.forward_end(tag, total);
@@ -99,8 +119,9 @@ impl Session {
                 }
             }
             _ => {
-                self.flush_batch(Route::bypass(Bypass::ProtocolShape));
-                return Ok(self.forward_other(tag, total));
+                if self.let_go(Bypass::ProtocolShape) {
+                    return Ok(self.forward_other(tag, total));
+                }
             }
         }
         Ok(ControlFlow::Continue(()))

@@ -13,6 +13,7 @@ use larder_cache::Moment;
 use crate::metrics::Outcome;
 use crate::plan::Plan;
 use crate::queries::QueryCounters;
+use crate::session::portal::Unnamed;
 use crate::session::statements::Prepared;
 
 /// A request on its way.
@@ -28,8 +29,12 @@ pub(crate) enum Expect {
     Reparse(Rc<Prepared>),
     /// A Describe that Larder sent after it: the columns must be those that the client was told of.
     Redescribe(Rc<Prepared>),
-    /// Ends with BindComplete.
-    Bind,
+    /// Something that the origin is sure to refuse, because those columns are others. What the client hears is why.
+    Outdated,
+    /// A portal that was run here, run again there: swallowed up to the end of its Close.
+    Rerun(Unnamed),
+    /// Ends with BindComplete. Of the unnamed portal: what it was before.
+    Bind(Unnamed),
     /// ParameterDescription, then RowDescription or NoData.
     DescribeStatement(Option<Rc<Prepared>>, Option<Rc<Plan>>),
     /// RowDescription or NoData.
@@ -67,13 +72,14 @@ impl Expect {
 /// What is closed.
 #[derive(Debug)]
 pub(crate) enum Closing {
-    Portal,
+    /// Of the unnamed one: what it was before.
+    Portal(Unnamed),
     /// The client's statement of that name, and what was known of it.
     Statement(Bytes, Option<Rc<Prepared>>),
     /// Sent by Larder: the unnamed statement that ended here before.
     StaleStatement,
-    /// Sent by Larder: the unnamed portal that ended here before.
-    StalePortal,
+    /// Sent by Larder; of the unnamed portal: what it was before.
+    Own(Unnamed),
 }
 
 /// A statement that was sent.
@@ -89,6 +95,8 @@ pub(crate) struct Sent {
     pub(crate) prepared: Option<Rc<Prepared>>,
     /// Of a simple query: it ends an unnamed statement of the origin's that the client does not have any more.
     pub(crate) ends_stale: bool,
+    /// Of a simple query: it ends the unnamed portal, if it does not fail before.
+    pub(crate) ends_portal: bool,
     /// The session's fill captures this reply.
     pub(crate) captured: bool,
 }
@@ -139,6 +147,14 @@ impl Outstanding {
             self.0.pop_front();
         }
         self.0.front_mut()
+    }
+
+    /// What is sent next is skipped if something of the same batch fails before it.
+    pub(crate) fn may_be_skipped(&self) -> bool {
+        let ends = |expect: &Expect| {
+            matches!(expect, Expect::Sync | Expect::Query(_) | Expect::Function | Expect::Own(_))
+        };
+        self.0.back().is_some_and(|last| !ends(last))
     }
 
     /// A statement is still there after all. The next request that replaces or ends one of its name has it from now on;
@@ -230,19 +246,21 @@ impl Outstanding {
 mod tests {
     use super::*;
 
+    const BIND: Expect = Expect::Bind(Unnamed::Same);
+    const CLOSE: Expect = Expect::Close(Closing::Portal(Unnamed::Same));
+
     #[test]
     fn an_error_skips_to_the_next_sync_and_no_further() {
         let mut outstanding = Outstanding::default();
-        for expect in [Expect::Bind, Expect::Close(Closing::Portal), Expect::Sync, Expect::Bind, Expect::Sync]
-        {
+        for expect in [BIND, CLOSE, Expect::Sync, BIND, Expect::Sync] {
             outstanding.push(expect);
         }
         let (skipped, found) = outstanding.skip_to_sync();
-        assert!(found && matches!(skipped[..], [Expect::Bind, Expect::Close(Closing::Portal)]));
+        assert!(found && matches!(skipped[..], [Expect::Bind(_), Expect::Close(_)]));
         assert!(matches!(outstanding.pop(), Some(Expect::Sync)));
-        assert!(matches!(outstanding.pop(), Some(Expect::Bind)));
+        assert!(matches!(outstanding.pop(), Some(Expect::Bind(_))));
         outstanding.pop();
-        outstanding.push(Expect::Bind);
+        outstanding.push(BIND);
         assert!(!outstanding.skip_to_sync().1);
         assert!(outstanding.is_empty());
     }
@@ -250,11 +268,11 @@ mod tests {
     #[test]
     fn a_sync_sent_before_the_end_of_a_copy_is_never_answered() {
         let mut outstanding = Outstanding::default();
-        for expect in [Expect::Bind, Expect::Sync, Expect::CopyEnd, Expect::Sync] {
+        for expect in [BIND, Expect::Sync, Expect::CopyEnd, Expect::Sync] {
             outstanding.push(expect);
         }
         assert!(outstanding.copy_begins());
-        assert!(matches!(outstanding.pop(), Some(Expect::Bind)));
+        assert!(matches!(outstanding.pop(), Some(Expect::Bind(_))));
         assert!(matches!(outstanding.front(), Some(Expect::Sync)));
         outstanding.pop();
         assert!(outstanding.is_empty());

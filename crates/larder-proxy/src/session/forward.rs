@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use larder_cache::Moment;
 use larder_core::Bypass;
 use larder_sql::Kind;
@@ -12,6 +12,7 @@ use larder_wire::{HEADER, frontend};
 use super::Session;
 use super::expect::{Closing, Expect, Sent};
 use super::fill::Fill;
+use super::portal::Unnamed;
 use super::statements::Prepared;
 use crate::metrics::Outcome;
 use crate::plan::{Plan, PlannedEffect};
@@ -44,6 +45,7 @@ impl Session {
         let plan = text.and_then(|text| self.effect_plan(text, b"\0\0"));
         self.offer_statements(plan.as_deref(), text.unwrap_or_default());
         self.materialize();
+        self.confess_parses();
         self.confess_reads(plan.as_deref());
         let deallocates = plan.as_ref().and_then(|plan| self.deallocates(plan, text.unwrap_or_default()));
         let outcome = match &plan {
@@ -56,6 +58,9 @@ impl Session {
                 route.outcome
             }
         };
+        self.ends_batch();
+        let ends_portal = plan.as_ref().is_none_or(|plan| plan.kind != Kind::Empty);
+        self.pause.fate |= ends_portal && matches!(self.unnamed, Unnamed::Run { .. });
         // A simple query ends the unnamed statement.
         let prepared = self.statements.remove(b"");
         let ends_stale = std::mem::take(&mut self.stale_unnamed);
@@ -63,7 +68,7 @@ impl Session {
         let captured = self.fill.is_some();
         let query = plan.and_then(|plan| plan.query.clone());
         let started = route.started;
-        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, captured };
+        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, ends_portal, captured };
         self.outstanding.push(Expect::Query(sent));
         self.origin.output.extend_from_slice(&frame);
     }
@@ -81,19 +86,30 @@ impl Session {
         }
     }
 
-    /// Sends every message held back, in order.
-    pub(crate) fn flush_batch(&mut self, mut route: Route) {
-        if self.batch.is_empty() {
+    /// Sends every message held back, in order, up to one that has to wait.
+    pub(crate) fn flush_batch(&mut self, route: Route) {
+        if self.batch.is_empty() || self.waits_for_columns() {
             return;
         }
-        let input = self.client.input.split_to(self.batch.end);
-        let steps = std::mem::take(&mut self.batch);
+        let mut route = self.pause.rest.take().unwrap_or(route);
+        let input = std::mem::take(&mut self.client.input);
+        let mut steps = std::mem::take(&mut self.batch);
+        let mut sent = 0;
         for (index, step) in steps.steps().iter().enumerate() {
+            if self.asks_for_columns(step.tag, step.body(&input)) {
+                break;
+            }
             let fill = if index == route.step { route.fill.take() } else { None };
             self.forward_extended(step.tag, step.frame(&input), route.started, route.outcome, fill);
+            sent = index + 1;
         }
+        self.client.input = input;
+        self.client.input.advance(steps.drop_front(sent));
         self.batch = steps;
-        self.batch.clear();
+        if !self.batch.is_empty() {
+            route.step = route.step.saturating_sub(sent);
+            self.pause.rest = Some(route);
+        }
     }
 
     /// Sends one extended-protocol message.
@@ -112,6 +128,7 @@ impl Session {
         let body = frame.get(HEADER..).unwrap_or_default();
         let plan = self.offer_statements_for(tag, body);
         self.materialize();
+        self.confess_parses();
         self.confess_reads(plan.as_deref());
         self.unsynced = true;
         let understood = match tag {
@@ -141,13 +158,13 @@ impl Session {
             self.ensure_upstream(statement);
             return None;
         };
-        self.stale_portal &= !bind.portal.is_empty();
         let prepared = self.ensure_upstream(bind.statement);
+        let replaced = self.replace_portal(bind.portal);
         match prepared {
             Some(prepared) => drop(self.portals.insert(Bytes::copy_from_slice(bind.portal), prepared)),
             None => drop(self.portals.remove(bind.portal)),
         }
-        self.outstanding.push(Expect::Bind);
+        self.outstanding.push(Expect::Bind(replaced));
         Some(())
     }
 
@@ -158,7 +175,7 @@ impl Session {
             let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
             Expect::DescribeStatement(prepared, plan)
         } else {
-            self.drop_stale_portal(target.name);
+            self.settle_portal(target.name);
             let prepared = self.portals.get(target.name).cloned();
             let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
             Expect::DescribePortal(prepared, plan)
@@ -175,7 +192,7 @@ impl Session {
         fill: Option<Fill>,
     ) -> Option<()> {
         let execute = frontend::execute(body)?;
-        self.drop_stale_portal(execute.portal);
+        self.settle_portal(execute.portal);
         let prepared = self.portals.get(execute.portal).cloned();
         let plan = self.effect_plan_of(prepared.as_ref());
         let text = || prepared.as_ref().and_then(|prepared| prepared.text());
@@ -195,7 +212,8 @@ impl Session {
             self.fill = Some(fill.of(prepared.clone()));
         }
         let query = plan.and_then(|plan| plan.query.clone());
-        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale: false, captured };
+        let (ends_stale, ends_portal) = (false, false);
+        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, ends_portal, captured };
         self.outstanding.push(Expect::Execute(sent));
         Some(())
     }
@@ -203,10 +221,12 @@ impl Session {
     fn forward_close(&mut self, body: &[u8]) -> Option<()> {
         let target = frontend::target(body)?;
         let closing = if target.kind == b'S' {
-            Closing::Statement(Bytes::copy_from_slice(target.name), self.statements.remove(target.name))
+            let closed = self.statements.remove(target.name);
+            self.hangs_on_batch(closed.as_ref());
+            Closing::Statement(Bytes::copy_from_slice(target.name), closed)
         } else {
             self.portals.remove(target.name);
-            Closing::Portal
+            Closing::Portal(self.replace_portal(target.name))
         };
         self.outstanding.push(Expect::Close(closing));
         Some(())
@@ -221,6 +241,7 @@ impl Session {
         }
         self.client.relay(total, &mut self.origin);
         if tag == b'S' && !self.copying_in {
+            self.flushed.clear();
             self.outstanding.push(Expect::Sync);
             self.skipping = false;
             self.unsynced = false;
@@ -244,6 +265,7 @@ impl Session {
             }
             b'F' if self.skipping => {}
             b'F' => {
+                self.ends_batch();
                 self.expect_effect(&PlannedEffect::unknown());
                 self.outstanding.push(Expect::Function);
             }
@@ -262,17 +284,30 @@ impl Session {
         }
         self.offer_statements(None, b"");
         self.materialize();
+        self.confess_parses();
         let body = self.client.input.get(HEADER..).unwrap_or_default();
         let names = frontend::leading_names(body).map(|(first, second)| (first.to_vec(), second.to_vec()));
         let (first, second) = names.unwrap_or_default();
         match tag {
             b'Q' => {
+                self.ends_batch();
+                self.pause.fate |= matches!(self.unnamed, Unnamed::Run { .. });
                 let prepared = self.statements.remove(b"");
                 let ends_stale = std::mem::take(&mut self.stale_unnamed);
                 self.expect_effect(&PlannedEffect::unknown());
                 let outcome = Outcome::Bypass(Bypass::TooLong);
                 let (started, captured, deallocates, query) = (Moment::now(), false, None, None);
-                let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, captured };
+                let ends_portal = true;
+                let sent = Sent {
+                    started,
+                    outcome,
+                    query,
+                    deallocates,
+                    prepared,
+                    ends_stale,
+                    ends_portal,
+                    captured,
+                };
                 self.outstanding.push(Expect::Query(sent));
             }
             b'P' => {
@@ -281,12 +316,12 @@ impl Session {
             }
             _ => {
                 self.unsynced = true;
-                self.stale_portal &= !first.is_empty();
+                let replaced = self.replace_portal(&first);
                 match self.ensure_upstream(&second) {
                     Some(prepared) => drop(self.portals.insert(first.into(), prepared)),
                     None => drop(self.portals.remove(&first[..])),
                 }
-                self.outstanding.push(Expect::Bind);
+                self.outstanding.push(Expect::Bind(replaced));
             }
         }
         let here = total.min(self.client.input.len());

@@ -10,6 +10,7 @@ use larder_core::{Bypass, Level};
 use larder_sql::{Begin, Kind};
 use larder_wire::encode;
 
+use super::portal::Unnamed;
 use super::settle::Attempt;
 use super::transaction::Deferred;
 use super::{Caching, Session};
@@ -91,6 +92,8 @@ impl Session {
         if let Some(unnamed) = self.statements.remove(b"") {
             self.stale_unnamed |= unnamed.upstream.get();
         }
+        self.set_portal(Unnamed::Ended);
+        self.flushed.clear();
         self.client.input.advance(total);
     }
 

@@ -14,7 +14,9 @@ mod knowledge;
 mod local;
 #[cfg(test)]
 mod model;
+mod pause;
 mod plain;
+mod portal;
 mod replies;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod rig;
@@ -43,9 +45,10 @@ use crate::worker::Worker;
 use batch::Batch;
 use expect::Outstanding;
 use fill::Fill;
-use forward::Route;
 use knowledge::Knowledge;
+use pause::Pause;
 use plain::Plain;
+use portal::Unnamed;
 use statements::{Prepared, Statements};
 use transaction::{Deferred, Pending, Transaction};
 
@@ -121,9 +124,12 @@ pub(crate) struct Session {
     portals: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
     /// The client closed the unnamed statement (by a simple query answered here) but the origin still has one.
     stale_unnamed: bool,
-    /// The client's unnamed portal was bound and executed here: the origin has none, or an older one.
-    stale_portal: bool,
+    /// The client's unnamed portal.
+    unnamed: Unnamed,
+    /// Prepared here in a batch that has only been flushed so far: the origin would have begun a transaction for them.
+    flushed: Vec<Rc<Prepared>>,
     batch: Batch,
+    pause: Pause,
     /// Extended-protocol messages were forwarded and no Sync after them.
     unsynced: bool,
     /// The origin skips everything until Sync.
@@ -149,8 +155,6 @@ pub(crate) struct Session {
     seat: Option<CancelSeat>,
     /// The origin said why it ends the session.
     farewell: bool,
-    /// The client was told of other columns than its statement has now: it would misread the rows.
-    outdated: bool,
 }
 
 impl Session {
@@ -180,8 +184,10 @@ impl Session {
             statements: Statements::default(),
             portals: HashMap::default(),
             stale_unnamed: false,
-            stale_portal: false,
+            unnamed: Unnamed::default(),
+            flushed: Vec::new(),
             batch: Batch::default(),
+            pause: Pause::default(),
             unsynced: false,
             skipping: false,
             copying_in: false,
@@ -198,7 +204,6 @@ impl Session {
             key: Vec::new(),
             seat,
             farewell: false,
-            outdated: false,
         }
     }
 
@@ -248,7 +253,13 @@ impl Session {
     /// The client will send no more. What it has asked for is still answered, as PostgreSQL does.
     async fn finish(&mut self) -> io::Result<()> {
         // Nobody says that it waits for an answer to these; if one is an error, PostgreSQL says so all the same.
-        self.flush_batch(Route::bypass(Bypass::ProtocolShape));
+        while !self.let_go(Bypass::ProtocolShape) {
+            self.turn().await?;
+            self.read_origin();
+            if self.origin_left() {
+                return Ok(());
+            }
+        }
         let answered = self.outstanding.is_empty() && self.plain.as_ref().is_none_or(Plain::is_idle);
         if answered && !self.blind && !self.lost {
             return Ok(());
@@ -266,12 +277,12 @@ impl Session {
     /// A client that sends neither Sync nor Flush may still wait for a reply: an error or a notice, which the origin
     /// does not hold back. So messages are not held back for long.
     async fn turn_or_let_go(&mut self) -> io::Result<()> {
-        if self.batch.is_empty() {
+        if self.batch.is_empty() || self.waits_for_columns() {
             return self.turn().await;
         }
         let turned = tokio::time::timeout(HOLD, self.turn()).await;
         turned.unwrap_or_else(|_| {
-            self.flush_batch(forward::Route::bypass(Bypass::ProtocolShape));
+            self.let_go(Bypass::ProtocolShape);
             Ok(())
         })
     }
@@ -344,10 +355,6 @@ impl Session {
         if self.lost || !self.may_speak() {
             // What the client was told is not known here, or it was its own fault: the end of the connection, and what
             // the origin says of it, have to do.
-        } else if self.outdated {
-            let hint = "The columns of a prepared statement have changed. Reconnect and prepare it again.";
-            let message = "cached plan must not change result type";
-            encode::error(&mut self.client.output, Severity::Fatal, "0A000", message, Some(hint));
         } else if !self.farewell {
             let hint = "The transaction, if any, may or may not have been committed. Reconnect and check.";
             let message = "the connection to the PostgreSQL server was closed unexpectedly";

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes, BytesMut};
 use larder_cache::Moment;
 use larder_core::Bypass;
-use larder_wire::{HEADER, Peek, backend, peek};
+use larder_wire::{HEADER, Peek, backend, encode, peek};
 
 use super::expect::{Closing, Expect, Own, Sent};
+use super::portal::Unnamed;
 use super::statements::Prepared;
 use super::{LARGE, Session};
 use crate::facts::Facts;
@@ -23,6 +24,8 @@ pub(crate) enum Fate {
     Relay,
     /// It answers something that the client did not ask.
     Swallow,
+    /// In its place the client hears that the columns of its statement have changed.
+    Outdated,
 }
 
 /// The part of a large frame that has not arrived yet.
@@ -54,12 +57,17 @@ impl Session {
                     None => break,
                 },
             };
-            if fate == Fate::Swallow {
+            if fate != Fate::Relay {
                 copy(&mut self.client.output, &input, run..at);
                 run = at + length;
             }
+            if fate == Fate::Outdated {
+                let parameters = self.pause.parameters.take().unwrap_or_default();
+                self.client.output.extend_from_slice(&parameters);
+                encode::outdated(&mut self.client.output);
+            }
             at += length;
-            if self.blind || self.outdated {
+            if self.blind {
                 break;
             }
         }
@@ -71,10 +79,6 @@ impl Session {
             input.advance(at);
         }
         self.origin.input = input;
-        if self.outdated {
-            self.origin.input.clear();
-            self.origin.ended = true;
-        }
         if self.blind {
             self.relay_blindly();
         }
@@ -139,6 +143,7 @@ impl Session {
     fn on_reply(&mut self, tag: u8, frame: &[u8]) -> Fate {
         let body = frame.get(HEADER..).unwrap_or_default();
         match tag {
+            b'N' if matches!(self.outstanding.front(), Some(Expect::Rerun(_))) => return Fate::Swallow,
             b'N' | b'A' | b'S' => {
                 self.on_asynchronous(tag, body);
                 return Fate::Relay;
@@ -164,20 +169,30 @@ impl Session {
             }
             (_, b'E') => self.on_error(body),
             (Some(Expect::Parse { .. } | Expect::Reparse(_)), b'1') => self.on_parse_complete(),
-            (Some(Expect::Bind), b'2') => self.done(Fate::Relay),
-            (Some(Expect::Close(Closing::StaleStatement | Closing::StalePortal)), b'3') => {
+            (Some(Expect::Bind(_)), b'2') => self.done(Fate::Relay),
+            (Some(Expect::Close(Closing::StaleStatement | Closing::Own(_)) | Expect::Rerun(_)), b'3') => {
                 self.done(Fate::Swallow)
             }
+            (Some(Expect::Rerun(_)), b'1' | b'2' | b'D' | b'C') => Fate::Swallow,
             (Some(Expect::Close(_)), b'3') => {
                 self.on_close_complete();
                 Fate::Relay
             }
-            (Some(Expect::Redescribe(_)), b't') => Fate::Swallow,
+            (Some(Expect::Redescribe(_)), b't') => {
+                self.keep_parameters(frame);
+                Fate::Swallow
+            }
             (Some(Expect::Redescribe(prepared)), b'T' | b'n') => {
                 // The columns of a large frame are not known here; nor were they told from memory.
                 let columns = larder_wire::backend::with_formats(frame, b"\0\0");
-                self.outdated = tag == b'n' || (!body.is_empty() && !prepared.expects(columns.as_ref()));
-                self.done(Fate::Swallow)
+                let others = tag == b'n' || (!body.is_empty() && !prepared.expects(columns.as_ref()));
+                let prepared = Rc::clone(prepared);
+                self.outstanding.pop();
+                self.pause.columns = false;
+                if others {
+                    self.refuse_outdated(&prepared);
+                }
+                Fate::Swallow
             }
             (Some(Expect::DescribeStatement(..)), b't') => {
                 self.on_parameters(frame);
@@ -235,18 +250,26 @@ impl Session {
         if matches!(self.outstanding.front(), Some(Expect::Query(_) | Expect::Function | Expect::Sync)) {
             return Fate::Relay;
         }
+        self.pause.columns = false;
         let failed = self.outstanding.pop();
         let (skipped, synced) = self.outstanding.skip_to_sync();
         // The newest first: each puts back what it found.
         for expect in skipped.into_iter().rev() {
             self.skipped(expect);
         }
+        let outdated = matches!(failed, Some(Expect::Outdated));
         if let Some(failed) = failed {
             self.refused(failed);
         }
         self.skipping = !synced;
         let own = matches!(self.outstanding.front(), Some(Expect::Own(Own::Sync)));
-        if own { Fate::Swallow } else { Fate::Relay }
+        if outdated && !self.farewell {
+            Fate::Outdated
+        } else if own {
+            Fate::Swallow
+        } else {
+            Fate::Relay
+        }
     }
 
     /// Whether what the origin says of a statement holds for others who prepare the same text: it is about that
@@ -356,6 +379,9 @@ impl Session {
         self.transaction.status = status;
         if let Some(Expect::Query(sent)) = self.outstanding.pop() {
             self.served(&sent);
+            if sent.ends_portal && status == b'T' {
+                self.unnamed = Unnamed::Same;
+            }
         }
         self.copying_in = false;
         self.finish_fill();

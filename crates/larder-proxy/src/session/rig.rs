@@ -99,7 +99,7 @@ impl Ends {
 }
 
 /// A worker of a Larder that has not heard from its feed yet.
-pub(crate) fn worker() -> Worker {
+pub(crate) fn worker(level: Level) -> Worker {
     let config = ProxyConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         max_clients: 10,
@@ -107,7 +107,7 @@ pub(crate) fn worker() -> Worker {
         origin_port: 0,
         connect_timeout: Duration::from_secs(1),
         serve: true,
-        level: Level::Strict,
+        level,
         max_lag: Duration::from_secs(3600),
         memory: 1 << 20,
         max_result: 1 << 16,

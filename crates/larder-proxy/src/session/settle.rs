@@ -79,10 +79,15 @@ impl Session {
                 Attempt::NeedFacts => break Route::bypass(Bypass::SettingsUnknown),
                 Attempt::NeedBarrier if !waited => {
                     waited = true;
-                    if !self.worker.shared.fence.wait_covered(arrival, BARRIER).await {
-                        break Route::bypass(Bypass::BarrierTimeout);
+                    let covered = self.worker.shared.fence.wait_covered(arrival, BARRIER);
+                    match self.wait(request, covered).await {
+                        Ok(true) => self.now = Moment::now(),
+                        Ok(false) => break Route::bypass(Bypass::BarrierTimeout),
+                        Err(Cancelled) => {
+                            self.cancel(request);
+                            return Ok(());
+                        }
                     }
-                    self.now = Moment::now();
                 }
                 Attempt::NeedBarrier => break Route::bypass(Bypass::BarrierTimeout),
                 Attempt::Forward(why) => break Route::bypass(why),
@@ -150,9 +155,10 @@ impl Session {
         self.last = None;
         let message = "canceling statement due to user request";
         encode::error(&mut self.client.output, Severity::Error, "57014", message, None);
-        if self.deferred.is_some() {
+        if self.in_transaction() {
             // The transaction has failed, and the origin must know: a savepoint that does not exist does that.
             self.materialize();
+            self.forget_unnamed_upstream();
             encode::query(&mut self.origin.output, "rollback to savepoint larder_cancelled");
             self.outstanding.push(Expect::Own(Own::Failure));
         } else {
@@ -172,7 +178,10 @@ impl Session {
             Request::Query(total) => self.forward_query(total, route),
             Request::Batch { tag, total } => {
                 self.flush_batch(route);
-                self.forward_end(tag, total);
+                // If some of it waits, so does its end: it is found behind the rest.
+                if self.batch.is_empty() {
+                    self.forward_end(tag, total);
+                }
             }
         }
     }

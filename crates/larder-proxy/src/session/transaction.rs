@@ -5,6 +5,7 @@ use larder_core::{Bypass, Level};
 use larder_sql::Settings;
 
 use super::Session;
+use super::portal::Unnamed;
 use crate::plan::{PlannedEffect, Writes};
 
 /// The transaction at the origin.
@@ -170,6 +171,7 @@ impl Session {
     pub(crate) fn settled(&mut self) {
         self.pending = Pending::default();
         self.transaction = Transaction::default();
+        self.unnamed = Unnamed::Same;
         if !self.portals.is_empty() {
             self.portals.clear();
         }

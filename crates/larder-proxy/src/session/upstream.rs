@@ -12,6 +12,7 @@ use larder_wire::{encode, frontend};
 
 use super::Session;
 use super::expect::{Closing, Expect, Own};
+use super::portal::Unnamed;
 use super::statements::Prepared;
 use super::transaction::Deferred;
 use crate::facts::Common;
@@ -136,24 +137,12 @@ impl Session {
         if !prepared.upstream.get() {
             self.send_parse(&prepared);
         }
-        // In a failed transaction nothing gives rows, and the origin's error is to be that of the client's own message.
-        if prepared.unchecked.get() && self.transaction.status != b'E' {
-            prepared.unchecked.set(false);
-            self.check_columns(&prepared);
-        }
         Some(prepared)
     }
 
-    /// The table may have changed since the client was told, and what it was told is how it reads the rows.
-    fn check_columns(&mut self, prepared: &Rc<Prepared>) {
-        if prepared.told.borrow().is_some() {
-            encode::describe_statement(&mut self.origin.output, &prepared.name);
-            self.outstanding.push(Expect::Redescribe(Rc::clone(prepared)));
-        }
-    }
-
-    fn send_parse(&mut self, prepared: &Rc<Prepared>) {
+    pub(super) fn send_parse(&mut self, prepared: &Rc<Prepared>) {
         if let Some(frame) = &prepared.frame {
+            self.pause.fate = true;
             self.origin.output.extend_from_slice(frame);
             self.outstanding.push(Expect::Reparse(Rc::clone(prepared)));
             prepared.upstream.set(true);
@@ -162,13 +151,21 @@ impl Session {
         }
     }
 
-    /// The client's unnamed portal was run to its end here. The origin must not run an older one in its place.
-    pub(super) fn drop_stale_portal(&mut self, name: &[u8]) {
-        if self.stale_portal && name.is_empty() {
-            encode::close(&mut self.origin.output, b'P', b"");
-            self.outstanding.push(Expect::Close(Closing::StalePortal));
-            self.portals.remove(name);
-            self.stale_portal = false;
+    /// What is to end a statement has been sent. If it is skipped after an error, one that only Larder has is still
+    /// there, which nobody but Larder can know.
+    pub(super) fn hangs_on_batch(&mut self, ended: Option<&Rc<Prepared>>) {
+        let alone = ended.is_some_and(|ended| !ended.upstream.get());
+        self.pause.fate |= alone && self.outstanding.may_be_skipped();
+    }
+
+    /// What was prepared here before a Flush began a transaction, which the next message of the batch finds.
+    pub(super) fn confess_parses(&mut self) {
+        for prepared in std::mem::take(&mut self.flushed) {
+            let same = self.statements.get(&prepared.name).is_some_and(|known| Rc::ptr_eq(known, &prepared));
+            if same && !prepared.upstream.get() {
+                self.unsynced = true;
+                self.send_parse(&prepared);
+            }
         }
     }
 
@@ -202,6 +199,7 @@ impl Session {
         prepared.upstream.set(true);
         self.stale_unnamed &= !prepared.name.is_empty();
         let replaced = self.statements.insert(Rc::clone(&prepared));
+        self.hangs_on_batch(replaced.as_ref());
         self.outstanding.push(Expect::Parse { prepared, replaced });
     }
 
@@ -213,7 +211,11 @@ impl Session {
                 self.outstanding.never_was(&prepared, None);
                 self.statements.remove_if_same(&prepared);
             }
-            Expect::Parse { .. } | Expect::Reparse(_) => self.skipped(expect),
+            // A Bind may have made its portal before it failed; if not, the origin has none, or the transaction's old one.
+            Expect::Bind(Unnamed::Ended) => {}
+            Expect::Parse { .. } | Expect::Reparse(_) | Expect::Bind(_) | Expect::Rerun(_) => {
+                self.skipped(expect)
+            }
             _ => {}
         }
     }
@@ -236,6 +238,13 @@ impl Session {
                 self.stale_unnamed |= sent.ends_stale && self.outstanding.stays_stale();
             }
             Expect::Close(Closing::StaleStatement) => self.stale_unnamed = true,
+            Expect::Bind(portal)
+            | Expect::Rerun(portal)
+            | Expect::Close(Closing::Portal(portal) | Closing::Own(portal))
+                if !matches!(portal, Unnamed::Same) =>
+            {
+                self.unnamed = portal;
+            }
             _ => {}
         }
     }

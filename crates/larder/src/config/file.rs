@@ -11,13 +11,8 @@ pub(super) type Line = (String, String, usize);
 
 /// Reads a file. What is wrong with it goes to `problems`, with line numbers.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
-    let problem = |line: usize, what: String, mend: String| Problem {
-        place: Some(Source::File(path.to_owned(), line)),
-        what,
-        mend,
-    };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, &text, problems),
         Err(error) => {
             let what = format!("{} cannot be read: {error}", path.display());
             problems.push(Problem {
@@ -25,13 +20,22 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
                 what,
                 mend: "name a readable file with --config".to_owned(),
             });
-            return Vec::new();
+            Vec::new()
         }
+    }
+}
+
+/// Reads what a file of that name holds.
+pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Line> {
+    let problem = |line: usize, what: String, mend: String| Problem {
+        place: Some(Source::File(path.to_owned(), line)),
+        what,
+        mend,
     };
-    let table = match DeTable::parse(&text) {
+    let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
-            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
             let mend = "the file is in TOML: https://toml.io".to_owned();
             problems.push(problem(line, error.message().to_owned(), mend));
             return Vec::new();
@@ -40,7 +44,7 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
     let mut found = Vec::new();
     for (section, value) in table.get_ref().iter() {
         let Some(keys) = value.get_ref().as_table() else {
-            let line = line_of(&text, section.span().start);
+            let line = line_of(text, section.span().start);
             let (what, mend) = match check_path(section.get_ref()) {
                 Err(complaint) => complaint,
                 Ok(()) => (format!("\"{}\" is outside a section", section.get_ref()), String::new()),
@@ -49,7 +53,7 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
             continue;
         };
         for (key, value) in keys.iter() {
-            let line = line_of(&text, key.span().start);
+            let line = line_of(text, key.span().start);
             let path = format!("{}.{}", section.get_ref(), key.get_ref());
             let checked = check_path(&path).and_then(|()| scalar(&path, value.get_ref()));
             match checked {

@@ -97,14 +97,9 @@ impl Given {
 impl Layers {
     /// Reads all layers, weakest first.
     pub(super) fn read(given: &Given, problems: &mut Vec<Problem>) -> Self {
-        let mut layers = Self(HashMap::new());
-        for key in KEYS {
-            layers.put(key.path(), key.default.to_owned(), Source::Default);
-        }
+        let mut layers = Self::defaults();
         if let Some(path) = given.file_path() {
-            for (name, text, line) in file::read(&path, problems) {
-                layers.put(name, text, Source::File(path.clone(), line));
-            }
+            layers.file(&path, file::read(&path, problems));
         }
         layers.environment(&given.environment, problems);
         for flag in &given.flags {
@@ -120,6 +115,22 @@ impl Layers {
             }
         }
         layers
+    }
+
+    /// The weakest of them.
+    pub(super) fn defaults() -> Self {
+        let default = |key: &Key| {
+            let (path, text, source) = (key.path(), key.default.to_owned(), Source::Default);
+            (path.clone(), Setting { path, text, source })
+        };
+        Self(KEYS.iter().map(default).collect())
+    }
+
+    /// What a file says.
+    pub(super) fn file(&mut self, path: &Path, lines: Vec<file::Line>) {
+        for (name, text, line) in lines {
+            self.put(name, text, Source::File(path.to_owned(), line));
+        }
     }
 
     /// The values in the order of [`KEYS`].

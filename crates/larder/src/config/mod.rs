@@ -6,6 +6,8 @@
 
 mod access;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod layers;
 mod origin_url;
 mod problem;
@@ -261,7 +263,12 @@ pub(crate) fn is_configured(given: &Given) -> bool {
 /// Reads all layers and types every value. All problems are reported together.
 pub(crate) fn load(given: &Given) -> Result<Effective, ConfigErrors> {
     let mut problems = Vec::new();
-    let settings = Layers::read(given, &mut problems).into_settings();
+    let layers = Layers::read(given, &mut problems);
+    typed_layers(layers, problems)
+}
+
+fn typed_layers(layers: Layers, mut problems: Vec<Problem>) -> Result<Effective, ConfigErrors> {
+    let settings = layers.into_settings();
     let sources: Vec<_> = settings.iter().map(|setting| setting.source.clone()).collect();
     let config = Config::assemble(&mut settings.into_iter(), &mut problems);
     problems.extend(config.iter().flat_map(|config| access::contradictions(config, &sources)));

@@ -71,6 +71,11 @@ app.kubernetes.io/part-of: larder
 {{- regexFind ":[0-9]+(/|\\?|$)" (trimPrefix "postgresql://" (trimPrefix "postgres://" .Values.origin.url)) | default ":5432" | trimPrefix ":" | trimSuffix "/" | trimSuffix "?" -}}
 {{- end -}}
 
+{{- define "larder.valkeyPort" -}}
+{{- $default := ternary ":26379" ":6379" (contains "-sentinel://" .Values.valkey.url) -}}
+{{- regexFind ":[0-9]+([/,?]|$)" (regexReplaceAll "^[a-z-]+://" .Values.valkey.url "") | default $default | trimPrefix ":" | trimSuffix "/" | trimSuffix "," | trimSuffix "?" -}}
+{{- end -}}
+
 {{- define "larder.valkeyUrl" -}}
 {{- if .Values.valkey.enabled -}}
 {{- printf "redis://%s-valkey:6379" (include "larder.fullname" .) -}}

@@ -205,6 +205,44 @@ impl Shared {
     }
 }
 
+/// What the cache for applications asks besides values.
+impl Connection {
+    /// The answer to a command, within the time of one operation and behind the breaker.
+    pub(crate) async fn ask(&self, command: &redis::Cmd) -> Option<Value> {
+        let lent = if self.shared.breaker.is_open() { None } else { self.links.small() };
+        self.ask_on(lent?, command, self.shared.endpoint.timeout).await
+    }
+
+    /// The same for a command that the server answers only after `pause`. Nothing else may use this connection.
+    pub(crate) async fn wait_for(&self, command: &redis::Cmd, pause: Duration) -> Option<Value> {
+        let lent = if self.shared.breaker.is_open() { None } else { self.links.bulk() };
+        self.ask_on(lent?, command, pause + self.shared.endpoint.timeout * 10).await
+    }
+
+    /// Whether a command may block: not in a cluster, where others wait behind it.
+    pub(crate) fn can_block(&self) -> bool {
+        !self.shared.endpoint.is_cluster()
+    }
+
+    async fn ask_on(
+        &self,
+        Lent { id, mut wire }: Lent,
+        command: &redis::Cmd,
+        limit: Duration,
+    ) -> Option<Value> {
+        let trouble = match tokio::time::timeout(limit, wire.ask(command)).await {
+            Ok(Ok(answer)) => {
+                self.shared.breaker.succeeded();
+                return Some(answer);
+            }
+            Ok(Err(error)) => Trouble::from(&error),
+            Err(_) => Trouble::timed_out(&format!("no answer within {limit:?}")),
+        };
+        self.shared.broke(&self.links, id, trouble);
+        None
+    }
+}
+
 impl Tier for Connection {
     fn get<'a>(&'a self, key: &'a TierKey, large: bool) -> Fetch<'a> {
         Box::pin(self.shared.get(&self.links, key, large))

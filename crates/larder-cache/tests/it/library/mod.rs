@@ -5,6 +5,8 @@ mod batches;
 mod followed;
 mod herd;
 mod loaders;
+#[cfg(feature = "valkey")]
+mod shared;
 mod truth;
 
 use std::fmt;

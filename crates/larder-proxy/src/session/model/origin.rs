@@ -105,6 +105,7 @@ impl Origin {
                     b'E' => self.refuse("25P02"),
                     _ => encode::frame(&mut self.output, b'V', |out| out.put_i32(-1)),
                 }
+                self.finish();
                 self.ready();
             }
             _ => {
@@ -170,12 +171,14 @@ impl Origin {
         encode::ready_for_query(&mut self.output, self.status);
     }
 
-    /// An error: it takes back what the transaction did.
+    /// An error: it takes back what the transaction did. Portals stay, of no use, while the transaction does.
     fn refuse(&mut self, state: Refusal) {
         encode::error(&mut self.output, Severity::Error, state, "", None);
-        let status = if self.status == b'I' { b'I' } else { b'E' };
+        let (status, portals) = (self.status, self.portals.clone());
         self.end(false);
-        self.status = status;
+        if status != b'I' {
+            (self.status, self.portals) = (b'E', portals);
+        }
     }
 
     fn query(&mut self, sql: &[u8]) {
@@ -183,8 +186,6 @@ impl Origin {
         let texts = Text::all(sql);
         if texts.is_empty() {
             self.output.put_slice(b"I\0\0\0\x04");
-        } else {
-            self.portals.remove(&b""[..]);
         }
         for text in &texts {
             if let Err(state) = self.simple(text, texts.len() > 1) {
@@ -202,12 +203,12 @@ impl Origin {
         if *text == Text::Bogus {
             return Err("42601");
         }
+        self.allowed(text)?;
+        self.portals.remove(&b""[..]);
         if let Text::Execute(name) = text {
-            self.allowed(text)?;
             let prepared = self.prepared(name)?;
             return self.simple(&prepared, one_of_many);
         }
-        self.allowed(text)?;
         if let Some(table) = text.reads() {
             self.columns(table);
             self.rows(table, ROWS);

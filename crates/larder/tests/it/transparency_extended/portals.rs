@@ -1,7 +1,9 @@
 //! Portals: named, fetched in parts, described, closed.
 
 use larder_testkit::Until;
-use larder_testkit::frame::{bind, close_portal, describe_portal, execute, flush, parse, sync};
+use larder_testkit::frame::{
+    bind, close_portal, close_statement, describe_portal, execute, flush, parse, sync,
+};
 
 use super::{BY_ID, ONE, m, params};
 use crate::transparency::{RESET, compare_all, q};
@@ -54,6 +56,33 @@ async fn portals() {
                     params(ONE, &[]),
                     q("commit"),
                     m(&[execute("", 0), sync()]),
+                ],
+            ),
+            (
+                "used again after its answer came from memory",
+                3,
+                vec![
+                    q("begin"),
+                    params(ONE, &[]),
+                    m(&[describe_portal(""), execute("", 0), sync()]),
+                    m(&[execute("", 3), sync()]),
+                    m(&[close_portal(""), execute("", 0), sync()]),
+                    q("rollback"),
+                    m(&[parse("s", BY_ID, &[]), sync()]),
+                    m(&[parse("", "begin", &[]), bind("", "", &[]), execute("", 0), sync()]),
+                    m(&[bind("", "s", &[Some("2")]), execute("", 0), sync()]),
+                    m(&[close_statement("s"), parse("s", "select 1/0", &[]), sync()]),
+                    m(&[execute("", 0), sync()]),
+                    m(&[bind("", "s", &[]), sync()]),
+                    q("rollback"),
+                    m(&[parse("", "begin", &[]), bind("", "", &[]), execute("", 0), sync()]),
+                    m(&[execute("", 0), sync()]),
+                    q("rollback"),
+                    q("begin"),
+                    params(ONE, &[]),
+                    q(ONE),
+                    m(&[execute("", 0), sync()]),
+                    q("rollback"),
                 ],
             ),
             (
