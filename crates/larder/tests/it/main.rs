@@ -27,6 +27,7 @@ mod hazards_torture;
 mod origin_commands;
 mod robustness;
 mod robustness_malformed;
+mod rolling;
 mod secure;
 mod serve;
 mod shared_tier;
