@@ -158,7 +158,8 @@ impl Shared {
     /// A question on that pair of connections went wrong. A broken connection is one failure, however many waited.
     fn broke(&self, links: &Links, id: u64, trouble: Trouble) {
         match trouble.kind {
-            TroubleKind::WrongType => self.found_foreign(&trouble),
+            // The next put replaces it.
+            TroubleKind::WrongType => self.tell_once(&trouble),
             // One node of it: see `Shared::new`.
             _ if self.endpoint.is_cluster() => self.failed(trouble),
             TroubleKind::Unreachable | TroubleKind::Garbled if !links.lost(id) => {}
@@ -238,7 +239,12 @@ impl Connection {
             Ok(Err(error)) => Trouble::from(&error),
             Err(_) => Trouble::timed_out(&format!("no answer within {limit:?}")),
         };
-        self.shared.broke(&self.links, id, trouble);
+        // A command that this server refuses says nothing about values, which may still be read.
+        if trouble.of_writes() {
+            self.shared.tell_once(&trouble);
+        } else {
+            self.shared.broke(&self.links, id, trouble);
+        }
         None
     }
 }

@@ -52,8 +52,8 @@ pub(super) struct Shared {
     pub(super) writes: Breaker,
     pub(super) counters: ValkeyCounters,
     status: Mutex<Status>,
-    /// [`TroubleKind::WrongType`] has been reported since it last became ready.
-    foreign: Mutex<bool>,
+    /// Troubles that are no state of the whole, and have been logged since it last became ready.
+    told: Mutex<Vec<TroubleKind>>,
 }
 
 impl State {
@@ -97,7 +97,7 @@ impl Shared {
             writes: Breaker::new(refusing),
             counters: ValkeyCounters::default(),
             status: Mutex::new(status),
-            foreign: Mutex::new(false),
+            told: Mutex::default(),
         }
     }
 
@@ -154,9 +154,11 @@ impl Shared {
         }
     }
 
-    /// A key held something else. The next put replaces it; the operator should know that somebody writes there.
-    pub(super) fn found_foreign(&self, trouble: &Trouble) {
-        if !std::mem::replace(&mut *self.foreign.lock(), true) {
+    /// One key, or one command, is in trouble. The rest goes on; the operator should know.
+    pub(super) fn tell_once(&self, trouble: &Trouble) {
+        let mut told = self.told.lock();
+        if !told.contains(&trouble.kind) {
+            told.push(trouble.kind);
             say(trouble);
         }
     }
@@ -177,7 +179,7 @@ impl Shared {
         match state.trouble() {
             Some(trouble) => say(trouble),
             None => {
-                *self.foreign.lock() = false;
+                self.told.lock().clear();
                 info!(state = state.name(), "valkey {}: connected, it answers and stores", self.endpoint.url);
             }
         }

@@ -104,6 +104,31 @@ fn a_user_needs_few_permissions_and_misses_are_named() {
 }
 
 #[test]
+fn a_command_that_is_refused_does_not_keep_values_from_being_read() {
+    let server = start(Flavour::Valkey);
+    let mut hand = Hand::of(&server);
+    hand.ask::<()>("ACL SETUSER plain on >pw ~* +getrange +set +info");
+    let url = server.url().replace("://", "://plain:pw@");
+    on_one_thread(async {
+        // The journal of a shared cache is a stream, which this user may not read; it tries again and again.
+        let tier = larder_cache::SharedTier::builder(&url)
+            .connections(config(&url))
+            .secret(&[7; 32])
+            .start()
+            .unwrap();
+        let valkey = tier.valkey();
+        until("it is ready", || matches!(valkey.status().state, State::Ready)).await;
+        let refusals = |hand: &mut Hand| {
+            let stats: String = hand.ask("INFO errorstats");
+            let count = stats.split("errorstat_NOPERM:count=").nth(1).and_then(|rest| rest.lines().next());
+            count.map_or(0, |count| count.trim().parse::<u64>().unwrap())
+        };
+        until("it was refused often", || refusals(&mut hand) >= 20).await;
+        assert!(matches!(valkey.status().state, State::Ready) && !valkey.breaker_is_open());
+    });
+}
+
+#[test]
 fn a_database_that_is_not_there_is_named() {
     let server = start(Flavour::Valkey);
     on_one_thread(async {
