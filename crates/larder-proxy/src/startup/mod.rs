@@ -77,7 +77,7 @@ pub(crate) enum Begun {
     /// To the origin.
     Session(Box<Session>),
     /// To Larder itself.
-    Admin(AdminSession),
+    Admin(Box<AdminSession>),
 }
 
 /// Brings a session up, or tells the client why not.
@@ -103,7 +103,11 @@ async fn bring_up(worker: &Rc<Worker>, control: &Rc<Control>, arrival: Arrival) 
         worker.config.console.as_ref().filter(|console| opened.database == console.database)
     {
         return match admin::log_in(worker, &mut opened, console).await {
-            Ok(()) => Ok(Some(Begun::Admin(AdminSession::new(opened.client, Rc::clone(control), console)))),
+            Ok(()) => Ok(Some(Begun::Admin(Box::new(AdminSession::new(
+                opened.client,
+                Rc::clone(control),
+                console,
+            ))))),
             Err(Refused::Told) => {
                 goodbye(opened.client).await;
                 Ok(None)
