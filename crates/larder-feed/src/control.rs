@@ -20,8 +20,10 @@ use crate::visibility::Snapshot;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For reading the whole catalog, also of a database with 100,000 tables.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Objects can be dropped while their definition is read.
-const LOAD_ATTEMPTS: usize = 3;
+/// Objects can be dropped while their definition is read: a storm of DDL must pass, or be caught between two gusts.
+const LOAD_ATTEMPTS: u32 = 10;
+/// After the first of them; after the next twice that, and so on.
+const LOAD_PAUSE: Duration = Duration::from_millis(10);
 /// SQLSTATE: `lock_timeout` has passed.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// Between two attempts to lock what is locked: whoever waits for what this one had locked gets it first.
@@ -162,6 +164,7 @@ impl Control {
                 }
                 Err(Failure::Server(error)) if attempt < LOAD_ATTEMPTS => {
                     tracing::debug!(%error, "catalog changed while it was read");
+                    tokio::time::sleep(LOAD_PAUSE * 2_u32.pow((attempt - 1).min(6))).await;
                     attempt += 1;
                 }
                 done => return done,

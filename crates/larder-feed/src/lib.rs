@@ -161,7 +161,7 @@ fn greet(shared: &Shared, last: Option<&Incarnation>, now: &Incarnation) {
     }
 }
 
-/// The state for the operator. The program logs each change of it with every finding; what failed goes to the debug log.
+/// The state for the operator. The program logs each change of it with every finding; what failed comes before it.
 fn disconnect(config: &FeedConfig, shared: &Shared, failure: &Failure, retry_in: Duration) {
     let findings = failure.findings(&config.account);
     let known = match shared.health.get() {
@@ -169,7 +169,7 @@ fn disconnect(config: &FeedConfig, shared: &Shared, failure: &Failure, retry_in:
         FeedState::Starting | FeedState::Connected => false,
     };
     if !known {
-        tracing::debug!(reason = %failure, "change feed disconnected: every statement goes to the origin");
+        tracing::info!(reason = %failure, "change feed disconnected: every statement goes to the origin");
     }
     shared.health.set(FeedState::Disconnected { findings, retry_in });
 }

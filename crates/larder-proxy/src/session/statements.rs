@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) unchecked: Cell<bool>,
     /// What was known of the session when the client prepared it: see [`Common::reads_like`].
     pub(crate) analysed: Option<Arc<Common>>,
+    /// Its place among those that the client prepared: the origin gets them in that order.
+    pub(crate) order: Cell<u64>,
     /// The plan made last. It may be of an old epoch or of other facts: see [`Prepared::text`].
     pub(crate) plan: RefCell<Option<(u64, Rc<Plan>)>>,
 }
@@ -50,6 +52,7 @@ impl Prepared {
             told: RefCell::new(None),
             unchecked: Cell::new(false),
             analysed: None,
+            order: Cell::new(0),
             plan: RefCell::new(None),
         }
     }
@@ -80,6 +83,8 @@ pub(crate) struct Statements {
     by_name: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
     /// The origin has others, prepared in SQL: a name that is not here may be taken there.
     pub(crate) others: bool,
+    /// Statements prepared so far.
+    count: u64,
 }
 
 impl Statements {
@@ -89,6 +94,8 @@ impl Statements {
 
     /// Returns the one that had the name.
     pub(crate) fn insert(&mut self, prepared: Rc<Prepared>) -> Option<Rc<Prepared>> {
+        self.count += 1;
+        prepared.order.set(self.count);
         self.by_name.insert(prepared.name.clone(), prepared)
     }
 
@@ -130,9 +137,29 @@ impl Statements {
         self.by_name.values()
     }
 
-    /// Named statements that the origin does not have yet.
+    /// Named statements that the origin does not have yet, in the order in which they were prepared.
     pub(crate) fn missing_upstream(&self) -> Vec<Rc<Prepared>> {
         let named = |prepared: &&Rc<Prepared>| !prepared.name.is_empty() && !prepared.upstream.get();
-        self.by_name.values().filter(named).cloned().collect()
+        let mut missing: Vec<_> = self.by_name.values().filter(named).cloned().collect();
+        missing.sort_unstable_by_key(|prepared| prepared.order.get());
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_gets_statements_in_the_order_in_which_they_were_prepared() {
+        let mut statements = Statements::default();
+        let names = ["c", "a", "b", "e", "d"];
+        for name in names {
+            let prepared = Prepared::too_large(name.as_bytes());
+            prepared.upstream.set(false);
+            statements.insert(Rc::new(prepared));
+        }
+        let missing: Vec<_> = statements.missing_upstream().iter().map(|found| found.name.clone()).collect();
+        assert_eq!(missing, names.map(str::as_bytes));
     }
 }

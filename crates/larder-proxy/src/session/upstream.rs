@@ -182,6 +182,7 @@ impl Session {
             told: RefCell::new(None),
             unchecked: Cell::new(false),
             analysed,
+            order: Cell::default(),
             plan: RefCell::new(facts.zip(plan)),
         })
     }
