@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Discard;
+use crate::shared::Refusal;
 
 /// Events since the start.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub struct Counters {
     pub discarded_too_large: AtomicU64,
     /// Fills that ended without an answer to keep ([`Discard::Abandoned`]).
     pub discarded_abandoned: AtomicU64,
+    /// Answers taken over from other processes.
+    pub adopted: AtomicU64,
+    /// What was found in the tier and was of no use, in the order of [`Refusal::ALL`].
+    pub refused: [AtomicU64; Refusal::ALL.len()],
 }
 
 impl Counters {

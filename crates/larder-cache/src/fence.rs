@@ -29,13 +29,17 @@
 //! 7. A change between the fill point and the insertion raises a tag above `as_of`, a new epoch differs from the
 //!    fill's; both are looked at in every lookup. So nothing has to be atomic with the insertion, and a check there
 //!    only saves memory.
+//!
+//! What other processes have in common with this one (`crate::shared`) is behind a lock, as nothing on the way of a hit
+//! needs it; `begin_epoch` holds that lock throughout.
 
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::moment::nanos;
-use crate::sync::{self, AtomicBool, AtomicU64, Ordering};
+use crate::shared::Past;
+use crate::sync::{self, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::{Moment, Reader};
 
 /// Where the two streams meet: what the feed has proven, as atomics.
@@ -49,6 +53,7 @@ pub struct Fence {
     covered: AtomicU64,
     mark_all: AtomicU64,
     review: AtomicBool,
+    pub(crate) past: Mutex<Past>,
     sample_wanted: Notify,
     coverage_grew: Notify,
 }
@@ -74,6 +79,7 @@ impl Fence {
             covered: AtomicU64::new(0),
             mark_all: AtomicU64::new(0),
             review: AtomicBool::new(false),
+            past: Mutex::new(Past::default()),
             sample_wanted: Notify::new(),
             coverage_grew: Notify::new(),
         }
@@ -121,6 +127,9 @@ impl Fence {
     /// Continuity is lost or meaning may have changed: every entry is dead. Fills are accepted again once
     /// `visible >= floor`. Returns the new epoch.
     ///
+    /// Every change after `floor` must be folded in from here on. What other processes have stored is judged by that:
+    /// see [`Fence::share`], which says that anything may be taken over from them at all.
+    ///
     /// `restart`: positions may restart (another life of the origin), so `applied` and `visible` go back to 0, and so
     /// does `covered`: what was proven of the old life says nothing about the new one, so there is no lease until it
     /// is proven again; [`crate::Tags::restart`] does this and takes the tags back as well. Without `restart`, coverage
@@ -129,6 +138,8 @@ impl Fence {
     /// If the meaning of statements has changed, publish what answers are judged by (the catalog) *before* this call,
     /// and advance coverage past the change only after it.
     pub fn begin_epoch(&self, floor: u64, restart: bool) -> u64 {
+        // Held to the end: what is said of the past is said of one epoch.
+        let mut past = self.past.lock();
         if restart {
             self.covered.store(0, Ordering::Release);
             self.applied.store(0, Ordering::Release);
@@ -136,7 +147,9 @@ impl Fence {
         }
         self.floor.store(floor, Ordering::Release);
         // Last: see 5 and 6 in the module's comment.
-        self.epoch.fetch_add(1, Ordering::Release).wrapping_add(1)
+        let epoch = self.epoch.fetch_add(1, Ordering::Release).wrapping_add(1);
+        *past = Past::new(epoch, floor);
+        epoch
     }
 
     /// The current epoch.

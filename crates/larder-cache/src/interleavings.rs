@@ -8,6 +8,7 @@ use loom::thread;
 
 use crate::entry::{Entry, Reader};
 use crate::fence::FillPoint;
+use crate::shared::{Scope, Statement};
 use crate::{Fence, Moment, Tag, Tags};
 
 /// What is proven before the threads start: positions up to 100, time up to 10.
@@ -198,5 +199,117 @@ fn a_review_is_never_overtaken_by_coverage() {
         feed.join().unwrap();
         assert!(fence.covered() < mark);
         assert!(fence.take_review_request());
+    });
+}
+
+/// An epoch that begins at position 100 and is shared.
+fn shared() -> (Arc<Fence>, Arc<Tags>, Arc<Tag>, Arc<Scope>) {
+    let (fence, tags, tag) = proven();
+    let epoch = tags.restart(&fence, 100);
+    fence.share(epoch, b"life", [0; 32]);
+    fence.set_covered(Moment(10));
+    let scope = fence.scope().unwrap();
+    (fence, tags, tag, scope)
+}
+
+/// What an adopter does: history first, then an entry, then a lookup.
+fn adopted(fence: &Fence, scope: &Scope, as_of: u64, tag: &Arc<Tag>) -> bool {
+    fence.stands(scope, as_of).is_some_and(|point| given(&entry(point, tag), fence, 0))
+}
+
+#[test]
+fn history_that_was_moved_back_comes_with_the_changes_since_then() {
+    loom::model(|| {
+        let (fence, _, tag, scope) = shared();
+        let keeper = thread::spawn({
+            let (fence, tag, scope) = (Arc::clone(&fence), Arc::clone(&tag), Arc::clone(&scope));
+            move || fence.learn(&scope, 20, 110, || tag.touch(60))
+        });
+        assert!(!adopted(&fence, &scope, 50, &tag), "changed at 60");
+        assert!(keeper.join().unwrap());
+        assert!(!adopted(&fence, &scope, 50, &tag));
+        assert!(adopted(&fence, &scope, 70, &tag));
+    });
+}
+
+#[test]
+fn what_is_learnt_of_an_epoch_does_not_move_the_history_of_the_next() {
+    loom::model(|| {
+        let (fence, tags, tag, scope) = shared();
+        let keeper = thread::spawn({
+            let (fence, tag) = (Arc::clone(&fence), Arc::clone(&tag));
+            move || fence.learn(&scope, 20, 110, || tag.touch(60))
+        });
+        let epoch = tags.restart(&fence, 100);
+        fence.share(epoch, b"life", [0; 32]);
+        keeper.join().unwrap();
+        assert_eq!(fence.history(), Some(100));
+        assert_eq!(tag.last_change(), 0, "and tags are as the restart left them");
+    });
+}
+
+#[test]
+fn what_is_adopted_while_an_epoch_begins_is_dead() {
+    loom::model(|| {
+        let (fence, tags, tag, scope) = shared();
+        tag.touch(120);
+        let feed = thread::spawn({
+            let fence = Arc::clone(&fence);
+            move || {
+                // Positions begin again, lower, and so does history.
+                let epoch = tags.restart(&fence, 5);
+                fence.share(epoch, b"other", [0; 32]);
+                fence.set_covered(Moment(20));
+            }
+        });
+        assert!(!adopted(&fence, &scope, 110, &tag), "changed at 120");
+        feed.join().unwrap();
+        assert!(!adopted(&fence, &scope, 110, &tag));
+    });
+}
+
+/// A statement about one tag: the map of tags is behind a lock that loom does not know.
+fn collect(fence: &Fence, tag: &Tag) -> Option<Statement> {
+    Statement::collect_by(fence, |from| {
+        let last = tag.last_change();
+        if last > from { vec![("t".into(), last)] } else { Vec::new() }
+    })
+}
+
+#[test]
+fn a_statement_holds_every_change_up_to_its_end() {
+    loom::model(|| {
+        let (fence, _, tag, _) = shared();
+        fence.set_settled(110);
+        let feed = thread::spawn({
+            let (fence, tag) = (Arc::clone(&fence), Arc::clone(&tag));
+            move || {
+                tag.touch(120);
+                fence.set_settled(120);
+            }
+        });
+        if let Some(said) = collect(&fence, &tag) {
+            assert!(said.to == 110 || said.tags == [("t".into(), 120)]);
+        }
+        feed.join().unwrap();
+    });
+}
+
+#[test]
+fn a_statement_collected_while_tags_are_taken_back_is_not_made() {
+    loom::model(|| {
+        let (fence, tags, tag, _) = shared();
+        tag.touch(120);
+        fence.set_settled(130);
+        let feed = thread::spawn({
+            let fence = Arc::clone(&fence);
+            move || {
+                tags.restart(&fence, 5);
+            }
+        });
+        if let Some(said) = collect(&fence, &tag) {
+            assert_eq!((said.to, said.tags), (130, vec![("t".into(), 120)]));
+        }
+        feed.join().unwrap();
     });
 }

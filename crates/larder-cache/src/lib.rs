@@ -52,6 +52,7 @@ mod flight;
 #[cfg(all(test, larder_loom))]
 mod interleavings;
 mod moment;
+pub mod shared;
 mod store;
 mod sync;
 mod tags;

@@ -72,10 +72,10 @@ pub enum Flight<V> {
 /// The duty to fetch. Take it *before* the query is sent: it holds `as_of` and the epoch of that moment. Dropping it
 /// means that there will be no answer; followers wake and go on by themselves.
 pub struct FillGuard<V> {
-    store: Arc<Store<V>>,
+    pub(crate) store: Arc<Store<V>>,
     ticket: Ticket,
-    point: FillPoint,
-    settled: bool,
+    pub(crate) point: FillPoint,
+    pub(crate) settled: bool,
 }
 
 impl<V: Weigh + Send + Sync + 'static> Store<V> {
@@ -199,19 +199,24 @@ impl<V: Weigh + Send + Sync + 'static> FillGuard<V> {
     }
 
     fn keep(&self, value: V, tags: TagSet, ttl: Duration, cost: Duration) -> Result<(), Discard> {
-        let size = value.weight();
-        let weight = self.key().len().saturating_add(size).saturating_add(OVERHEAD) as u64;
-        if size > self.store.max_value || weight > self.store.max_slot {
+        let stored = Moment::now();
+        let (point, expires) = (self.point, stored.after(ttl));
+        self.insert(Entry { value, stored, cost, point, tags, expires, weight: 0 }).map(drop)
+    }
+
+    /// Enters what is still true and small enough, with its weight.
+    pub(crate) fn insert(&self, mut entry: Entry<V>) -> Result<Arc<Entry<V>>, Discard> {
+        let size = entry.value.weight();
+        entry.weight = self.key().len().saturating_add(size).saturating_add(OVERHEAD) as u64;
+        if size > self.store.max_value || entry.weight > self.store.max_slot {
             self.remember_too_large();
             return Err(Discard::TooLarge);
         }
-        let stored = Moment::now();
-        let entry =
-            Entry { value, stored, cost, point: self.point, tags, expires: stored.after(ttl), weight };
         // Every lookup judges again, so a change between this and the insertion does no harm.
         entry.is_true(&self.store.fence)?;
-        self.store.cache.insert(Arc::clone(self.key()), Slot::Kept(Arc::new(entry)));
-        Ok(())
+        let entry = Arc::new(entry);
+        self.store.cache.insert(Arc::clone(self.key()), Slot::Kept(Arc::clone(&entry)));
+        Ok(entry)
     }
 
     fn remember_too_large(&self) {

@@ -1,6 +1,7 @@
 //! What answers depend on, and when it last changed.
 //!
-//! A [`Tag`] is two numbers that only grow (within one life of the change log, see [`Tags::restart`]): the position of the last commit that touched it (written by the feed)
+//! A [`Tag`] is two numbers that only grow (within one life of the change log, see [`Tags::restart`]): the position of the
+//! last commit that touched it (written by the feed)
 //! and the moment of the last acknowledged write that may have touched it (written by the client path). To
 //! invalidate is to raise one of them; entries are never searched for.
 //!
@@ -8,6 +9,10 @@
 //! dropped from the map, because an entry that still held the old object would no longer hear of changes. The map is
 //! therefore as large as the number of different keys ever asked for: with one tag per relation that is the size of
 //! the catalog, about 100 bytes each.
+//!
+//! Who shares entries with other processes ([`crate::shared`]) relies on more: that a tag which nobody has asked for yet
+//! has not changed since the beginning of this process's history. So its feed makes the tag of whatever changes
+//! ([`Tags::get`], not [`Tags::find`]), whether an answer depends on it by now or not.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,7 +70,7 @@ impl Tags {
     }
 
     /// The tag of that key, if anybody has asked for it: a change of something that no answer depends on needs no
-    /// memory.
+    /// memory, unless entries are shared with other processes.
     pub fn find(&self, key: &str) -> Option<Arc<Tag>> {
         self.by_key.read().get(key).map(Arc::clone)
     }
@@ -83,6 +88,15 @@ impl Tags {
             tag.last_change.store(0, Ordering::Release);
         }
         epoch
+    }
+
+    /// Keys and last changes of all that changed after `position`.
+    pub(crate) fn changed_since(&self, position: u64) -> Vec<(Box<str>, u64)> {
+        let changed = |(key, tag): (&Box<str>, &Arc<Tag>)| {
+            let last = tag.last_change();
+            (last > position).then(|| (key.clone(), last))
+        };
+        self.by_key.read().iter().filter_map(changed).collect()
     }
 
     /// How many there are.

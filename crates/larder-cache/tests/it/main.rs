@@ -6,7 +6,9 @@ mod flights;
 mod library;
 mod measure;
 mod model;
+mod pods;
 mod rules;
+mod sharing;
 mod stress;
 mod support;
 #[cfg(feature = "valkey")]
