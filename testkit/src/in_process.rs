@@ -85,6 +85,7 @@ impl InProcess {
             fence: Arc::clone(&fence),
             tags: Arc::clone(&tags),
             catalog: Arc::clone(&catalog),
+            sharing: None,
         };
         let proxy = Proxy::start(config.clone(), shared)?;
         Ok(Self { proxy, fence, tags, catalog, health: Arc::default(), feed: None })
@@ -107,6 +108,7 @@ impl InProcess {
             },
             max_lag,
             ddl_check: Duration::from_millis(250),
+            share: false,
         };
         let shared = larder_feed::Shared {
             fence: Arc::clone(&self.fence),

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -17,6 +18,7 @@ use crate::counters::{Counters, count};
 use crate::entry::{Discard, Entry, Miss, Reader};
 use crate::fence::{Fence, FillPoint};
 use crate::flight::{Flights, Follower, Ticket};
+use crate::shared::wall_clock;
 use crate::{Moment, Tag, TagSet};
 
 /// How long it is remembered that an answer was too large. Long enough that a hot large answer is not held back and
@@ -53,6 +55,8 @@ pub struct Store<V> {
     flights: Arc<Flights>,
     counters: Arc<Counters>,
     max_value: usize,
+    /// When everything was last dropped on purpose, by the wall clock: what others stored before stays away, too.
+    pub(crate) purged: AtomicU64,
     /// In bytes: the cache silently refuses what is larger than one of its shards.
     max_slot: u64,
 }
@@ -84,7 +88,8 @@ impl<V: Weigh + Send + Sync + 'static> Store<V> {
         let counters = Arc::new(Counters::default());
         let cache = memory(max_bytes, max_value, CountEvictions(Arc::clone(&counters)));
         let max_slot = cache.shard_capacity();
-        Arc::new(Self { fence, cache, flights: Flights::new(), counters, max_value, max_slot })
+        let (flights, purged) = (Flights::new(), AtomicU64::new(0));
+        Arc::new(Self { fence, cache, flights, counters, max_value, purged, max_slot })
     }
 
     /// What entries are judged by.
@@ -135,13 +140,17 @@ impl<V: Weigh + Send + Sync + 'static> Store<V> {
         }
     }
 
-    /// Drops every entry. Fills under way are not affected: what they bring is newer than the call's reason.
+    /// Drops every entry. Fills under way are not affected: what they bring is newer than the call's reason. What other
+    /// processes stored before this moment is not taken over any more, as far as the clocks agree.
     pub fn purge_all(&self) {
+        self.purged.store(wall_clock(), Ordering::Relaxed);
         self.cache.clear();
     }
 
-    /// Drops the entries of which `doomed` says so by key and tags; returns how many. Fills under way are not affected.
+    /// Drops the entries of which `doomed` says so by key and tags; returns how many. Fills under way are not affected. Of
+    /// what other processes stored before this moment nothing is taken over any more: it is not known here what it is.
     pub fn purge(&self, doomed: impl Fn(&[u8], &[Arc<Tag>]) -> bool) -> usize {
+        self.purged.store(wall_clock(), Ordering::Relaxed);
         let dropped = Cell::new(0);
         self.cache.retain(|key, slot| {
             let drop = matches!(slot, Slot::Kept(entry) if doomed(key, &entry.tags));

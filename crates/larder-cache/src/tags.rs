@@ -92,11 +92,12 @@ impl Tags {
 
     /// Keys and last changes of all that changed after `position`.
     pub(crate) fn changed_since(&self, position: u64) -> Vec<(Box<str>, u64)> {
-        let changed = |(key, tag): (&Box<str>, &Arc<Tag>)| {
+        let by_key = self.by_key.read();
+        let changed = by_key.iter().filter_map(|(key, tag)| {
             let last = tag.last_change();
             (last > position).then(|| (key.clone(), last))
-        };
-        self.by_key.read().iter().filter_map(changed).collect()
+        });
+        changed.collect()
     }
 
     /// How many there are.

@@ -28,5 +28,5 @@ async fn attempt(config: &FeedConfig) -> Result<(), Failure> {
     if !control.sees(&slot).await? {
         return Err(Failure::Preflight(vec![findings::two_servers(account)]));
     }
-    control.load(1).await.map(|_| ())
+    control.load(1, false).await.map(|_| ())
 }

@@ -20,6 +20,8 @@ use crate::visibility::Snapshot;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For reading the whole catalog, also of a database with 100,000 tables.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// `FrozenTransactionId`: older than every other.
+const ALL_IDS: u32 = 2;
 /// Objects can be dropped while their definition is read: a storm of DDL must pass, or be caught between two gusts.
 const LOAD_ATTEMPTS: u32 = 10;
 /// After the first of them; after the next twice that, and so on.
@@ -37,6 +39,7 @@ pub(crate) struct Control {
     compare: Statement,
     catalog: Queries,
     driver: JoinHandle<()>,
+    account: Account,
 }
 
 /// What the preflight query shows.
@@ -84,7 +87,9 @@ impl Control {
             Ok::<_, tokio_postgres::Error>((sample, compare, Queries::prepare(&client).await?))
         });
         match prepared.await {
-            Ok((sample, compare, catalog)) => Ok(Self { client, sample, compare, catalog, driver }),
+            Ok((sample, compare, catalog)) => {
+                Ok(Self { client, sample, compare, catalog, driver, account: account.clone() })
+            }
             Err(failure) => {
                 driver.abort();
                 Err(failure)
@@ -132,8 +137,8 @@ impl Control {
         let text = since.to_string();
         let row =
             within(QUERY_TIMEOUT, "a comparison", self.client.query_one(&self.compare, &[&text])).await?;
-        let (digest, versions) = (row.try_get(2)?, row.try_get(4)?);
-        Ok((sampled(&row)?, Fingerprint { since, digest, versions }))
+        let (digest, versions, settings) = (row.try_get(2)?, row.try_get(4)?, row.try_get(5)?);
+        Ok((sampled(&row)?, Fingerprint { since, digest, versions, settings }))
     }
 
     /// Has the origin flush what it has written: at once from version 17 on, else when its WAL writer comes round. The
@@ -151,11 +156,11 @@ impl Control {
     }
 
     /// Reads the catalog, the fingerprint that belongs to it, and then the position from which on answers were given
-    /// by this catalog or a newer one.
-    pub(crate) async fn load(&self, version: u64) -> Result<Loaded, Failure> {
+    /// by this catalog or a newer one. `share`: also what tells other Larders whether they judge alike.
+    pub(crate) async fn load(&self, version: u64, share: bool) -> Result<Loaded, Failure> {
         let (mut attempt, started) = (1, Instant::now());
         loop {
-            match within(LOAD_TIMEOUT, "reading the catalog", self.try_load(version)).await {
+            match within(LOAD_TIMEOUT, "reading the catalog", self.try_load(version, share)).await {
                 Err(Failure::Server(error))
                     if error.code == LOCK_NOT_AVAILABLE && started.elapsed() < LOAD_TIMEOUT =>
                 {
@@ -172,24 +177,46 @@ impl Control {
         }
     }
 
-    async fn try_load(&self, version: u64) -> Result<Loaded, Failure> {
+    async fn try_load(&self, version: u64, share: bool) -> Result<Loaded, Failure> {
         let since = self.sample().await?.snapshot.horizon();
         self.client.batch_execute("begin transaction isolation level repeatable read, read only").await?;
         // All of it is sent at once, and the end of the transaction (however it stands) right behind: while it is open
         // VACUUM keeps what it could remove, and tables below views are locked.
-        let (fetched, ended) = tokio::join!(self.fetch(since), self.client.batch_execute("rollback"));
-        let ((_, fingerprint), rows) = fetched?;
+        let (fetched, ended) = tokio::join!(self.fetch(since, share), self.client.batch_execute("rollback"));
+        let (fingerprint, whole, rows) = fetched?;
         ended?;
         let (catalog, index) = catalog::load::build(&rows, version)?;
+        let meaning = match whole {
+            Some(digest) => self.settings_read().await.and_then(|read| {
+                // This session had read them by then, so what it was told holds for them.
+                (read <= fingerprint.settings).then(|| catalog::meaning(&digest, read))
+            }),
+            None => None,
+        };
         let floor = self.sample().await?.position;
-        Ok(Loaded { catalog, index, fingerprint, floor })
+        Ok(Loaded { catalog, index, fingerprint, floor, meaning })
+    }
+
+    /// When the server read its settings last, as a new session inherits it: the same for all that come after. (One that
+    /// was there sees its own time of reading them.) `None` if there can be no new session now: then nothing is shared.
+    async fn settings_read(&self) -> Option<i64> {
+        let mut config = tokio_postgres::Config::new();
+        config.application_name("larder control");
+        let (client, connection) = session::connect(&self.account, &mut config).await.ok()?;
+        let driver = tokio::spawn(connection);
+        let sql = "select (extract(epoch from pg_conf_load_time()) * 1000000)::int8";
+        let row = within(QUERY_TIMEOUT, "the age of the settings", client.query_one(sql, &[])).await;
+        driver.abort();
+        row.ok()?.try_get(0).ok()
     }
 
     /// The fingerprint first: what changes after it is noticed as a difference from it, so the catalog need not be of
     /// one moment (`pg_get_viewdef()` looks at the newest state whatever the transaction's snapshot).
-    async fn fetch(&self, since: u32) -> Result<((Sampled, Fingerprint), Rows), Failure> {
+    async fn fetch(&self, since: u32, share: bool) -> Result<(Fingerprint, Option<String>, Rows), Failure> {
+        let whole = async { if share { Ok(Some(self.compare(ALL_IDS).await?.1.digest)) } else { Ok(None) } };
         let rows = async { Ok(self.catalog.fetch(&self.client).await?) };
-        tokio::try_join!(self.compare(since), rows)
+        let ((_, fingerprint), whole, rows) = tokio::try_join!(self.compare(since), whole, rows)?;
+        Ok((fingerprint, whole, rows))
     }
 }
 

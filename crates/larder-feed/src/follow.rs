@@ -42,6 +42,7 @@ pub(crate) struct Follower<'a> {
     unexplained: Lsn,
     last_message: Moment,
     server_version: i32,
+    share: bool,
     /// Whose life is being followed.
     pub(crate) incarnation: Incarnation,
 }
@@ -66,7 +67,7 @@ impl<'a> Follower<'a> {
         // After the slot was made: see `Coverage::new`.
         let before = control.sample().await?;
         stream.start(&slot).await?;
-        let loaded = control.load(next_version(shared)).await?;
+        let loaded = control.load(next_version(shared), config.share).await?;
         let now = Moment::now();
         let coverage =
             Coverage::new(config.max_lag, config.ddl_check, slot.consistent, &before.snapshot, now);
@@ -82,6 +83,7 @@ impl<'a> Follower<'a> {
             unexplained: Lsn(0),
             last_message: now,
             server_version: preflight.server_version,
+            share: config.share,
             incarnation: Incarnation {
                 system: system.system,
                 timeline: system.timeline,
@@ -220,28 +222,37 @@ impl<'a> Follower<'a> {
         let (sampled, fingerprint) = answer;
         let lag = sampled.position.0.saturating_sub(self.coverage.applied().0);
         self.shared.health.lag_bytes.store(lag, Ordering::Relaxed);
+        let mut same = false;
         if let Some(fingerprint) = fingerprint {
             let touched = fingerprint.versions != self.fingerprint.versions;
-            if fingerprint.digest != self.fingerprint.digest
+            if self.fingerprint.differs(&fingerprint)
                 || self.unknown_change
                 || fingerprint.outlived(&sampled.snapshot)
                 || (touched && self.coverage.reviews(&sampled.snapshot))
             {
                 self.reload().await?;
-            } else if touched {
-                self.fingerprint.versions = fingerprint.versions;
-                self.unexplained = sampled.position;
+            } else {
+                same = true;
+                if touched {
+                    self.fingerprint.versions = fingerprint.versions;
+                    self.unexplained = sampled.position;
+                }
             }
         }
         let review = self.shared.fence.take_review_request();
         self.coverage.end_sample(sampled, review, answered);
+        if same {
+            // What the comparison's snapshot does not see stays unconfirmed, so all up to there was seen by it. A change that
+            // was taken back is not: its commits are reviewed when the stream shows them, which is before this passes them.
+            self.shared.fence.set_settled(self.coverage.visible().0);
+        }
         Ok(())
     }
 
     /// Reads the catalog anew. Nothing is taken from the stream meanwhile: what was folded in with the old names lies
     /// before the new floor, what comes after it is folded in with the new ones.
     async fn reload(&mut self) -> Result<(), Failure> {
-        let loaded = self.control.load(next_version(self.shared)).await?;
+        let loaded = self.control.load(next_version(self.shared), self.share).await?;
         self.adopt(loaded, false);
         self.last_message = Moment::now();
         Ok(())
@@ -258,11 +269,14 @@ impl<'a> Follower<'a> {
     /// the session could have had a moment before, since coverage does not move here: whoever must see the change
     /// (it was acknowledged, so it is marked) misses until coverage has passed it, which is after this.
     fn adopt(&mut self, loaded: Loaded, restart: bool) {
-        let Loaded { catalog, index, fingerprint, floor } = loaded;
+        let Loaded { catalog, index, fingerprint, floor, meaning } = loaded;
         let version = catalog.version;
         self.shared.catalog.store(Some(Arc::new(catalog)));
         let Shared { fence, tags, .. } = self.shared;
         let epoch = if restart { tags.restart(fence, floor.0) } else { fence.begin_epoch(floor.0, false) };
+        if let Some(meaning) = meaning {
+            fence.share(epoch, self.incarnation.to_string().as_bytes(), meaning);
+        }
         self.index = index;
         self.fingerprint = fingerprint;
         self.unknown_change = false;

@@ -68,6 +68,9 @@ pub struct FeedConfig {
     pub max_lag: Duration,
     /// How often the catalog is compared while anything commits.
     pub ddl_check: Duration,
+    /// Whether answers are shared with other Larders: then it is found out what they must have in common (see
+    /// `larder_cache::shared`), at the cost of a look at the whole catalog and a short connection for each reading of it.
+    pub share: bool,
 }
 
 /// What the feed writes to.
@@ -117,7 +120,7 @@ pub async fn check(config: &FeedConfig) -> Vec<Finding> {
 
 /// The catalog as it is now, for `larder explain`; else what stands in the way, with its remedy.
 pub async fn load_catalog(account: &Account) -> Result<Catalog, Vec<Finding>> {
-    let load = async { control::Control::connect(account).await?.load(0).await };
+    let load = async { control::Control::connect(account).await?.load(0, false).await };
     load.await.map(|loaded| loaded.catalog).map_err(|failure| failure.findings(account))
 }
 

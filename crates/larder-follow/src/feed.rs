@@ -138,7 +138,8 @@ impl FeedBuilder {
             catalog: Arc::default(),
             health: Arc::new(FeedHealth::default()),
         };
-        let config = FeedConfig { account, max_lag, ddl_check };
+        // An application's own cache shares nothing by way of the log.
+        let config = FeedConfig { account, max_lag, ddl_check, share: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let following = shared.clone();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use larder_cache::shared::Refusal;
 use larder_cache::{Discard, Miss, Store};
 use larder_core::Bypass;
 use prometheus_client::collector::Collector;
@@ -35,6 +36,7 @@ impl ProxyCollector {
             hits: self.histogram(|worker| &worker.hit).count,
             misses: self.histogram(|worker| &worker.miss).count,
             coalesced: self.histogram(|worker| &worker.coalesced).count,
+            shared: self.histogram(|worker| &worker.shared).count,
             bypassed: self.histogram(|worker| &worker.bypass).count,
             errors: self.sum(|worker| Some(&worker.errors)),
         }
@@ -58,10 +60,11 @@ impl ProxyCollector {
     }
 
     /// Outcome and tier of each histogram, in the order of the contract.
-    fn outcomes(&self) -> [([(&'static str, &'static str); 2], Added); 4] {
+    fn outcomes(&self) -> [([(&'static str, &'static str); 2], Added); 5] {
         [
             ([("outcome", "hit"), ("tier", "l1")], self.histogram(|worker| &worker.hit)),
             ([("outcome", "coalesced"), ("tier", "l1")], self.histogram(|worker| &worker.coalesced)),
+            ([("outcome", "hit"), ("tier", "l2")], self.histogram(|worker| &worker.shared)),
             ([("outcome", "miss"), ("tier", "origin")], self.histogram(|worker| &worker.miss)),
             ([("outcome", "bypass"), ("tier", "origin")], self.histogram(|worker| &worker.bypass)),
         ]
@@ -117,6 +120,14 @@ impl Collector for ProxyCollector {
         let mut saved_metric =
             encoder.encode_descriptor("larder_origin_seconds_saved", help, None, MetricType::Counter)?;
         saved_metric.encode_counter::<NoLabelSet, _, f64>(&saved, None)?;
+
+        let refused = Refusal::ALL.iter().zip(&self.store.counters().refused);
+        let refused: Vec<_> = refused
+            .map(|(why, count)| ([("tier", "l2"), ("reason", why.name())], count.load(Ordering::Relaxed)))
+            .collect();
+        let refused = refused.iter().map(|(labels, count)| (&labels[..], *count));
+        let help = "Answers found in the shared tier that could not be used, by reason";
+        counters(&mut encoder, "larder_tier_refused", help, refused)?;
 
         let evicted = self.store.counters().evicted.load(Ordering::Relaxed);
         counters(

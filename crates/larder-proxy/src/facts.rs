@@ -69,6 +69,16 @@ pub(crate) fn ask(out: &mut BytesMut, custom: &[String]) {
     encode::sync(out);
 }
 
+/// A number that tells which facts are asked for and in which order: programs that ask otherwise share no answers.
+pub(crate) fn layout() -> u64 {
+    static LAYOUT: LazyLock<u64> = LazyLock::new(|| {
+        // FNV-1a: the same in every process. Nobody chooses what goes in.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        HEAD.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    });
+    *LAYOUT
+}
+
 /// An expression for the values of settings whose names need no quoting.
 fn values_of(names: &[impl AsRef<str>]) -> String {
     let rows: Vec<String> = names.iter().map(|name| format!("('{}')", name.as_ref())).collect();
@@ -87,6 +97,8 @@ pub(crate) struct Facts {
     pub(crate) common: Arc<Common>,
     /// The custom settings whose values are among the facts, sorted.
     names: Arc<[String]>,
+    /// Their names and values, as bytes.
+    custom: Box<[u8]>,
 }
 
 /// What sessions have in common that differ in nothing but custom settings.
@@ -106,6 +118,8 @@ pub(crate) struct Common {
     pub(crate) bypass: bool,
     /// The values of [`READING`].
     reading: Box<[u8]>,
+    /// What `id` stands for: database and row, without the custom settings.
+    identity: Arc<[u8]>,
 }
 
 impl Common {
@@ -121,7 +135,7 @@ impl Common {
 #[derive(Debug, Default)]
 struct Interned {
     /// By database and row, without the custom settings: about 1 KiB each.
-    common: HashMap<Vec<u8>, Arc<Common>>,
+    common: HashMap<Arc<[u8]>, Arc<Common>>,
     /// By the id of the common part, names and values: about 200 bytes each.
     facts: HashMap<Vec<u8>, Arc<Facts>>,
 }
@@ -137,9 +151,10 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| {
     let id = Facts::UNKNOWN_ID;
     let (path, read_committed, has_temporary, utf8, bypass) = (Vec::new(), false, false, false, false);
-    let reading = Box::default();
-    let common = Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass, reading });
-    Arc::new(Facts { id, common, names: Arc::default() })
+    let (reading, identity) = (Box::default(), Arc::default());
+    let common =
+        Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass, reading, identity });
+    Arc::new(Facts { id, common, names: Arc::default(), custom: Box::default() })
 });
 
 impl Facts {
@@ -160,23 +175,37 @@ impl Facts {
         settings.iter().all(|name| self.names.binary_search(name).is_ok())
     }
 
+    /// What this id, of these facts or of their common part, stands for in any process: the second is empty for the
+    /// common part.
+    pub(crate) fn identity(&self, id: u64) -> Option<(&[u8], &[u8])> {
+        let common = &*self.common.identity;
+        match id {
+            Self::UNKNOWN_ID => None,
+            id if id == self.id => Some((common, &self.custom)),
+            id if id == self.common.id => Some((common, b"")),
+            _ => None,
+        }
+    }
+
     /// The facts that the body of the `DataRow` carries that answers [`ask`], or `None` if it is not what was asked for.
     pub(crate) fn intern(database: &str, custom: &Arc<[String]>, row: &[u8]) -> Option<Arc<Self>> {
         let values = data_row(row).last().flatten()?;
         // Without the length before them, too.
         let without = row.get(..row.len().checked_sub(values.len() + 4)?)?;
         let interned = &mut *INTERNED.lock();
-        let common = interned.common([database.as_bytes(), b"\0", without].concat(), row)?;
+        let common = interned.common([database.as_bytes(), b"\0", without].concat().into(), row)?;
         let mut identity = common.id.to_be_bytes().to_vec();
+        let mut named = Vec::new();
         for part in custom.iter().map(String::as_bytes).chain([values]) {
-            identity.extend_from_slice(part);
-            identity.push(0);
+            named.extend_from_slice(part);
+            named.push(0);
         }
+        identity.extend_from_slice(&named);
         if let Some(facts) = interned.facts.get(&identity) {
             return Some(Arc::clone(facts));
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let facts = Arc::new(Self { id, common, names: Arc::clone(custom) });
+        let facts = Arc::new(Self { id, common, names: Arc::clone(custom), custom: named.into() });
         // Only at powers of two, so that the cost per probe is constant on average.
         if interned.facts.len() >= KEPT_FACTS && interned.facts.len().is_power_of_two() {
             interned.sweep();
@@ -187,11 +216,11 @@ impl Facts {
 }
 
 impl Interned {
-    fn common(&mut self, identity: Vec<u8>, row: &[u8]) -> Option<Arc<Common>> {
+    fn common(&mut self, identity: Arc<[u8]>, row: &[u8]) -> Option<Arc<Common>> {
         if let Some(common) = self.common.get(&identity) {
             return Some(Arc::clone(common));
         }
-        let common = Arc::new(Common::read(row)?);
+        let common = Arc::new(Common { identity: Arc::clone(&identity), ..Common::read(row)? });
         if self.common.len() >= KEPT_COMMON && self.common.len().is_power_of_two() {
             self.sweep();
         }
@@ -226,6 +255,7 @@ impl Common {
             utf8: encoding == "UTF8",
             bypass: bypass == "true",
             reading,
+            identity: Arc::default(),
         })
     }
 }
@@ -261,7 +291,7 @@ pub(crate) fn text_array(text: &str) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn row(values: &[&str]) -> Vec<u8> {
@@ -273,7 +303,7 @@ mod tests {
         body
     }
 
-    fn facts(database: &str, names: &[&str], values: [&str; 6]) -> Arc<Facts> {
+    pub(crate) fn facts(database: &str, names: &[&str], values: [&str; 6]) -> Arc<Facts> {
         let [path, isolation, encoding, bypass, user, custom] = values;
         let values = [path, isolation, encoding, bypass, user, user, "{UTC}", "{1}", custom];
         let names: Arc<[String]> = names.iter().map(|name| (*name).to_owned()).collect();

@@ -28,6 +28,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_cache::shared::Exchange;
+use larder_cache::tier::{Sealer, Tier};
 use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, Level};
 use larder_login::OriginTls;
@@ -85,4 +87,30 @@ pub struct Shared {
     pub tags: Arc<Tags>,
     /// The newest catalog.
     pub catalog: Arc<CatalogCell>,
+    /// The tier that this process shares with others, if there is one.
+    pub sharing: Option<Sharing>,
+}
+
+/// A tier that several processes share.
+#[derive(Clone)]
+pub struct Sharing {
+    /// Makes a connection, in the thread and the runtime that will use it.
+    pub connect: Arc<dyn Fn() -> Box<dyn Tier> + Send + Sync>,
+    /// How values look in it.
+    pub sealer: Arc<Sealer>,
+    /// Answers that cost the origin less are not worth the trip.
+    pub min_origin_time: Duration,
+}
+
+impl Sharing {
+    /// A connection for this thread.
+    pub fn exchange(&self) -> Exchange {
+        Exchange::new((self.connect)(), Arc::clone(&self.sealer))
+    }
+}
+
+impl std::fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sharing").field("min_origin_time", &self.min_origin_time).finish_non_exhaustive()
+    }
 }

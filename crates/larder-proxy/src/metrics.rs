@@ -21,6 +21,11 @@ pub(crate) enum Outcome {
         /// How long ago the answer was stored.
         age: Duration,
     },
+    /// From the shared tier: another process had stored it.
+    Shared {
+        /// How long ago the answer was stored.
+        age: Duration,
+    },
     /// By the origin; the answer may be kept.
     Miss(Miss),
     /// By the origin, and not kept.
@@ -57,6 +62,7 @@ impl Histogram {
 pub(crate) struct WorkerMetrics {
     pub(crate) hit: Histogram,
     pub(crate) coalesced: Histogram,
+    pub(crate) shared: Histogram,
     pub(crate) miss: Histogram,
     pub(crate) bypass: Histogram,
     pub(crate) errors: AtomicU64,
@@ -78,6 +84,7 @@ impl WorkerMetrics {
         Arc::new(Self {
             hit: Histogram::default(),
             coalesced: Histogram::default(),
+            shared: Histogram::default(),
             miss: Histogram::default(),
             bypass: Histogram::default(),
             errors: AtomicU64::new(0),
@@ -96,6 +103,7 @@ impl WorkerMetrics {
         match outcome {
             Outcome::Hit { .. } => self.hit.observe(elapsed),
             Outcome::Coalesced { .. } => self.coalesced.observe(elapsed),
+            Outcome::Shared { .. } => self.shared.observe(elapsed),
             Outcome::Miss(why) => {
                 self.miss.observe(elapsed);
                 count(&self.misses, Miss::ALL.iter().position(|known| *known == why));

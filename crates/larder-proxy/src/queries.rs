@@ -38,7 +38,14 @@ pub(crate) struct QueryCounters {
     bytes: AtomicU64,
     /// [`Moment`] of the last answer.
     last: AtomicU64,
+    /// What an answer worth keeping costs the origin, on average, the latest counting most; 0: not known yet.
+    cost: AtomicU64,
+    /// Bytes of the last one.
+    size: AtomicU64,
 }
+
+/// After an answer of so many bytes another such is expected.
+const LARGE: u64 = 64 * 1024;
 
 impl QueryCounters {
     fn new(digest: Digest, relations: &[u32]) -> Self {
@@ -56,7 +63,28 @@ impl QueryCounters {
             saved_nanoseconds: zero(),
             bytes: zero(),
             last: zero(),
+            cost: zero(),
+            size: zero(),
         }
+    }
+
+    /// An answer worth keeping has come, from the origin or from another process.
+    pub(crate) fn learn(&self, cost: Duration, bytes: usize) {
+        let (known, cost) = (self.cost.load(Ordering::Relaxed), nanoseconds(cost).max(1));
+        let mean = if known == 0 { cost } else { known / 4 * 3 + cost / 4 };
+        self.cost.store(mean.max(1), Ordering::Relaxed);
+        self.size.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether an answer costs the origin at least that much, as far as is known; the first one may.
+    pub(crate) fn may_cost(&self, least: Duration) -> bool {
+        let known = self.cost.load(Ordering::Relaxed);
+        known == 0 || known >= nanoseconds(least)
+    }
+
+    /// Whether the next answer is expected to be a large one.
+    pub(crate) fn is_large(&self) -> bool {
+        self.size.load(Ordering::Relaxed) >= LARGE
     }
 
     /// An answer of `bytes` came from memory, which would have cost the origin `cost`.
@@ -70,7 +98,7 @@ impl QueryCounters {
     /// The origin has answered.
     pub(crate) fn answered(&self, outcome: Outcome, elapsed: Duration) {
         match outcome {
-            Outcome::Hit { .. } | Outcome::Coalesced { .. } => return,
+            Outcome::Hit { .. } | Outcome::Coalesced { .. } | Outcome::Shared { .. } => return,
             Outcome::Miss(why) => {
                 add(&self.misses, 1);
                 add(&self.invalidated, u64::from(why == Miss::Invalid));
@@ -234,6 +262,17 @@ mod tests {
         assert_eq!((dear.origin_time.as_millis(), dear.saved.as_millis()), (20, 5));
         assert_eq!((dear.relations.as_slice(), dear.reason), (&[7][..], None));
         assert_eq!((cheap.bypassed, cheap.reason), (2, Some(Bypass::NoLease)));
+    }
+
+    #[test]
+    fn an_answer_of_unknown_cost_may_be_worth_anything() {
+        let least = Duration::from_millis(1);
+        let (query, _) = Queries::default().of("select a from t", &[7]);
+        assert!(query.may_cost(least) && !query.is_large());
+        query.learn(Duration::from_micros(200), 10);
+        assert!(!query.may_cost(least) && query.may_cost(Duration::ZERO));
+        query.learn(Duration::from_secs(1), 1 << 20);
+        assert!(query.may_cost(least) && query.is_large());
     }
 
     #[test]

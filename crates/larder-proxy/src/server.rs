@@ -22,7 +22,7 @@ use crate::plan::Plans;
 use crate::queries::{self, Queries, QuerySnapshot};
 use crate::reply::Answer;
 use crate::worker::{Order, Worker};
-use crate::{ProxyConfig, Shared};
+use crate::{ProxyConfig, Shared, Sharing};
 
 /// Stack of a worker thread: the SQL grammar recurses with the nesting of the text. Virtual memory, touched on need.
 const STACK: usize = 32 << 20;
@@ -56,6 +56,8 @@ pub struct CountersSnapshot {
     pub misses: u64,
     /// From memory after waiting for an identical query.
     pub coalesced: u64,
+    /// From the shared tier.
+    pub shared: u64,
     /// By the origin, never kept.
     pub bypassed: u64,
     /// Errors of the origin.
@@ -118,12 +120,14 @@ impl Proxy {
             let (cancels, serving) = (Arc::clone(&cancels), Arc::clone(&serving));
             threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
                 let plans = std::cell::RefCell::new(Plans::new(queries));
+                let exchange = shared.sharing.as_ref().map(Sharing::exchange);
                 let worker = Worker {
                     config,
                     shared,
                     store,
                     metrics,
                     plans,
+                    exchange,
                     origin_reachable,
                     serving,
                     fills,

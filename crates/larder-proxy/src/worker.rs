@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder_cache::Store;
+use larder_cache::shared::Exchange;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) store: Arc<Store<Answer>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) plans: RefCell<Plans>,
+    /// The shared tier, if there is one.
+    pub(crate) exchange: Option<Exchange>,
     pub(crate) origin_reachable: Arc<AtomicBool>,
     /// Off: nothing is answered from memory, as with `mode = "bypass"`. Replies and writes are followed all the same.
     pub(crate) serving: Arc<AtomicBool>,

@@ -152,8 +152,8 @@ struct Settings {
     /// Any other setting, e.g. --set cache.ttl=10m
     #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// A Valkey or Redis that several Larders share, redis://host:6379
-    #[arg(long, global = true, value_name = "URL")]
+    /// A Valkey or Redis that several Larders share, redis://host:6379; demo starts one itself if no URL is given
+    #[arg(long, global = true, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
     valkey: Option<String>,
 }
 
@@ -178,6 +178,10 @@ pub(crate) fn run() -> ExitCode {
 fn dispatch(command: Command, given: Given) -> anyhow::Result<ExitCode> {
     if let Command::Demo { duration, json, keep } = command {
         return demo::run(given, demo::Options { duration, json, keep });
+    }
+    if given.flags.iter().any(|flag| flag.is_bare_valkey()) {
+        let mend = "write --valkey redis://host:6379 (only the demo starts one by itself)";
+        return Err(ConfigErrors::file("--valkey does not say where".to_owned(), mend.to_owned()).into());
     }
     let effective = config::load(&given)?;
     match command {

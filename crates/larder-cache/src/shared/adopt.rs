@@ -1,7 +1,7 @@
 //! Giving what was filled here to other processes, and taking over what they filled.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ pub enum Refusal {
     History,
     /// Of another key with the same hash.
     Key,
-    /// Past its time to live.
+    /// Past its time to live, or from before everything was dropped on purpose.
     Expired,
     /// A commit touched one of its tags.
     Changed,
@@ -186,14 +186,22 @@ impl<V: Weigh + Send + Sync + 'static> FillGuard<V> {
         }
         let wall = wall_clock();
         let remaining = record.remaining(wall).min(ttl);
-        if remaining.is_zero() {
+        let purged = self.store.purged.load(Ordering::Relaxed);
+        if remaining.is_zero() || (purged != 0 && record.stored <= purged) {
             return Err(Refusal::Expired);
         }
         let now = Moment::now();
         // As old as it is, as far as this process's clock goes back.
         let stored = Moment(now.0.saturating_sub(nanos(record.age(wall))).max(1));
-        let entry =
-            Entry { value, stored, cost: record.cost(), point, tags, expires: now.after(remaining), weight: 0 };
+        let entry = Entry {
+            value,
+            stored,
+            cost: record.cost(),
+            point,
+            tags,
+            expires: now.after(remaining),
+            weight: 0,
+        };
         Ok(self.insert(entry)?)
     }
 }

@@ -21,9 +21,14 @@ impl Exchange {
         Self { tier, sealer }
     }
 
-    /// Whether it is worth preparing a value.
+    /// Whether asking has a chance.
     pub fn available(&self) -> bool {
         self.tier.available()
+    }
+
+    /// Whether a record of about so many bytes would be taken.
+    pub fn accepts(&self, bytes: usize) -> bool {
+        self.tier.accepts(bytes)
     }
 
     /// The record under a full key in this life of the log, if there is one. `large`: see [`Tier::get`].

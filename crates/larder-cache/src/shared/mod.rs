@@ -63,6 +63,7 @@ pub use adopt::{Claim, Offer, Refusal};
 pub use exchange::Exchange;
 pub use keeper::{Keeper, KeeperCounters};
 pub use record::Record;
+pub(crate) use record::wall_clock;
 pub(crate) use scope::Past;
 pub use scope::Scope;
 pub use statement::Statement;

@@ -68,7 +68,8 @@ impl Statement {
 
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128 + self.tags.iter().map(|(key, _)| key.len() + 10).sum::<usize>());
+        let mut out =
+            Vec::with_capacity(128 + self.tags.iter().map(|(key, _)| key.len() + 10).sum::<usize>());
         out.put_u8(VERSION);
         put_short(&mut out, &self.life);
         out.put_slice(&self.meaning);

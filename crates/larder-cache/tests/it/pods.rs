@@ -34,30 +34,64 @@ fn depends(ddl: u64, key: usize) -> &'static [usize] {
 #[derive(Debug, Clone, Copy)]
 enum Op {
     // The origin.
-    Commit { tag: usize },
+    Commit {
+        tag: usize,
+    },
     /// A change of which a pod cannot say what it changed.
-    Unknown { tag: usize },
+    Unknown {
+        tag: usize,
+    },
     /// A change of meaning, perhaps to an earlier one.
-    Ddl { ddl: u64 },
+    Ddl {
+        ddl: u64,
+    },
     /// A change of meaning that leaves nothing in the log. It never comes back.
     Reload,
     /// The last so many positions are lost.
-    Crash { lost: u64 },
+    Crash {
+        lost: u64,
+    },
     // The pods.
-    Apply { pod: usize },
-    Compare { pod: usize },
-    Lose { pod: usize },
-    Die { pod: usize },
-    Begin { pod: usize, key: usize },
-    Land { pod: usize, key: usize },
+    Apply {
+        pod: usize,
+    },
+    Compare {
+        pod: usize,
+    },
+    Lose {
+        pod: usize,
+    },
+    Die {
+        pod: usize,
+    },
+    Begin {
+        pod: usize,
+        key: usize,
+    },
+    Land {
+        pod: usize,
+        key: usize,
+    },
     /// All of a fill at once, and its way to the tier.
-    Fill { pod: usize, key: usize },
-    Get { pod: usize, key: usize },
-    Turn { pod: usize },
+    Fill {
+        pod: usize,
+        key: usize,
+    },
+    Get {
+        pod: usize,
+        key: usize,
+    },
+    Turn {
+        pod: usize,
+    },
     /// Something more of the log, then a turn of its keeper that arrives.
-    ApplyAndSay { pod: usize },
+    ApplyAndSay {
+        pod: usize,
+    },
     /// A new pod in place of this one, with all it does at first.
-    Come { pod: usize },
+    Come {
+        pod: usize,
+    },
     // The tier.
     Deliver,
     DeliverOne(prop::sample::Index),
@@ -242,8 +276,7 @@ impl Pod {
     fn begin(&mut self, origin: &Origin, restart: bool) {
         let (floor, meaning) = (origin.position(), origin.state().meaning());
         let fence = self.store.fence();
-        let epoch =
-            if restart { self.tags.restart(fence, floor) } else { fence.begin_epoch(floor, false) };
+        let epoch = if restart { self.tags.restart(fence, floor) } else { fence.begin_epoch(floor, false) };
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&meaning.0.to_be_bytes());
         fence.share(epoch, &life(origin.life), digest);
@@ -321,8 +354,13 @@ impl Pod {
                     None => Ok(guard),
                     Some(record) => {
                         let value = item(u64::from_be_bytes(record.value[..].try_into().unwrap()));
-                        let offer =
-                            Offer { record: &record, key: &[key as u8], value, tags: Arc::clone(&tags), ttl: LONG };
+                        let offer = Offer {
+                            record: &record,
+                            key: &[key as u8],
+                            value,
+                            tags: Arc::clone(&tags),
+                            ttl: LONG,
+                        };
                         match guard.adopt(offer) {
                             Ok(_) => Err(()),
                             Err((guard, _)) => Ok(guard),
@@ -349,8 +387,7 @@ impl Pod {
     }
 
     fn get(&self, key: usize) -> Option<u64> {
-        let reader =
-            Reader { now: self.fence().covered(), heed_marks: true, covered_past: Moment::NEVER };
+        let reader = Reader { now: self.fence().covered(), heed_marks: true, covered_past: Moment::NEVER };
         self.store.get(&[key as u8], &reader).ok().map(|entry| entry.value.value)
     }
 }
@@ -391,7 +428,8 @@ struct Tally {
 impl World {
     fn new() -> Self {
         let shelf = Shelf::default();
-        let options = SealOptions { secret: None, encrypt: false, compress_above: usize::MAX, max_plain: 1 << 20 };
+        let options =
+            SealOptions { secret: None, encrypt: false, compress_above: usize::MAX, max_plain: 1 << 20 };
         let sealer = Arc::new(Sealer::new(options).unwrap());
         let pods = std::array::from_fn(|_| Pod::new(&shelf, &sealer));
         Self { origin: Origin::new(), pods, shelf, sealer }

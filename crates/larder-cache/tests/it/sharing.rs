@@ -93,9 +93,18 @@ fn everything_else_is_refused() {
 fn too_large_ends_the_flight_in_no_entry() {
     let (store, _, tag) = shared();
     let large = Item { value: 7, bytes: 1 << 17 };
-    let offer = Offer { record: &record(110), key: b"whole key", value: large, tags: tags(&[&tag]), ttl: LONG };
+    let offer =
+        Offer { record: &record(110), key: b"whole key", value: large, tags: tags(&[&tag]), ttl: LONG };
     let (_, why) = lead(&store, b"k").adopt(offer).unwrap_err();
     assert_eq!(why, Refusal::TooLarge);
+}
+
+#[test]
+fn what_was_dropped_on_purpose_does_not_come_back() {
+    let (store, _, tag) = shared();
+    store.purge_all();
+    refused(&store, &record(110), &tag, Refusal::Expired);
+    adopt(&store, &Record { stored: u64::MAX, ..record(110) }, &tag).unwrap();
 }
 
 #[test]

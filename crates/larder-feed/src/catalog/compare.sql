@@ -2,10 +2,11 @@
 --
 -- Rows of catalogs that only DDL writes are told by (xmin, identity): an update makes a new row version. What ANALYZE
 -- and VACUUM write, they write in place, which leaves xmin alone. $1 is an id (xid) that no transaction in progress
--- when the catalog was read lies below. So every row version made since then is at or above it: of the large catalogs
+-- when the catalog was read lies below; or 2, which stands for all ids. So every row version made since then is at or above it: of the large catalogs
 -- only those are digested, and all rows counted, which shows what was deleted. (From pg_attribute rows go with their
 -- relation, so there is nothing to count.) pg_class is also written by TRUNCATE, VACUUM FULL and the like, so there the
 -- columns that matter are named, and row versions digested apart. Temporary objects are left out: no cached answer depends on another session's.
+-- Nothing in it depends on who asks, where, or when, so that several Larders can tell whether they judge alike.
 -- bit_xor over 64-bit hashes: rows have identities, so none occurs twice and cancels out.
 with temporary as materialized (
   select array_agg(oid) as oids from pg_catalog.pg_namespace where nspname ~ '^pg_(toast_)?temp_'
@@ -18,7 +19,7 @@ with temporary as materialized (
   from pg_catalog.pg_class where relkind not in ('i', 'I', 't') and relpersistence <> 't'
 )
 select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
-  pg_postmaster_start_time(), pg_conf_load_time(),
+  extract(epoch from pg_postmaster_start_time()),
   (select bit_xor(digest) from relation),
   (select bit_xor(hash_record_extended(row(a.xmin, a.attrelid, a.attnum), 0))
      from pg_catalog.pg_attribute a join relation c on c.oid = a.attrelid where a.attrelid >= 16384 and a.attnum > 0
@@ -75,4 +76,6 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
 -- Row versions of what is told by its columns above: a GRANT and the REVOKE after it leave the columns as they were.
 row((select bit_xor(hash_record_extended(row(xmin, oid), 0)) from relation),
     (select bit_xor(hash_record_extended(row(i.xmin, i.inhrelid, i.inhparent), 0))
-       from pg_catalog.pg_inherits i join relation c on c.oid = i.inhrelid))::text
+       from pg_catalog.pg_inherits i join relation c on c.oid = i.inhrelid))::text,
+-- Apart, because sessions that were there when the settings were read again differ in it by microseconds.
+(extract(epoch from pg_conf_load_time()) * 1000000)::int8

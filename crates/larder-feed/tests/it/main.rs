@@ -1,6 +1,7 @@
 //! The feed against real PostgreSQL servers of both supported ends, 15 and 18.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod alike;
 mod catalog;
 mod faults;
 mod login;

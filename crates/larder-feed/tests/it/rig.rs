@@ -131,6 +131,7 @@ pub(crate) fn config(pg: &Postgres, user: &str) -> FeedConfig {
         },
         max_lag: Duration::from_secs(1),
         ddl_check: Duration::from_millis(250),
+        share: true,
     }
 }
 

@@ -14,7 +14,7 @@ use super::Session;
 use super::batch::Step;
 use super::local::{LAST, step_transaction};
 use super::portal::Unnamed;
-use super::settle::Attempt;
+use super::settle::{Attempt, Way};
 use super::statements::Prepared;
 use super::transaction::Deferred;
 use crate::key;
@@ -66,7 +66,7 @@ impl Draft<'_> {
 
 impl Session {
     /// The messages held back, ended by Sync or Flush.
-    pub(crate) fn answer_batch(&mut self, tag: u8, total: usize, arrival: Moment, followed: bool) -> Attempt {
+    pub(crate) fn answer_batch(&mut self, tag: u8, total: usize, arrival: Moment, way: Way<'_>) -> Attempt {
         if let Some(attempt) = self.not_now().or_else(|| self.lacks_facts_for_batch(tag)) {
             return attempt;
         }
@@ -81,7 +81,7 @@ impl Session {
                 self.client.output.truncate(mark);
                 return attempt;
             }
-            Ok(changes) => self.keep(changes, tag, arrival, followed),
+            Ok(changes) => self.keep(changes, tag, arrival, way),
         }
         if tag == b'S' {
             self.ready_for_query();
@@ -109,7 +109,7 @@ impl Session {
         Ok(draft.changes)
     }
 
-    fn keep(&mut self, changes: Changes, tag: u8, arrival: Moment, followed: bool) {
+    fn keep(&mut self, changes: Changes, tag: u8, arrival: Moment, way: Way<'_>) {
         if tag == b'S' {
             self.flushed.clear();
         } else {
@@ -129,7 +129,7 @@ impl Session {
             self.set_portal(portal);
         }
         for (entry, plan) in &changes.hits {
-            self.hit(entry, plan, arrival, followed);
+            self.hit(entry, plan, arrival, way);
         }
     }
 
@@ -295,7 +295,7 @@ impl Session {
                 if values.any(larder_sql::mentions_relative_time) {
                     return Err(Attempt::Forward(Bypass::RelativeTimeLiteral));
                 }
-                Err(self.missed(&plan, why, index))
+                Err(self.missed(&plan, why, index, !draft.unproven))
             }
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Fill {
     started: Moment,
     /// CommandComplete has been captured.
     complete: bool,
+    /// The full key by which other processes may find the answer, if it is worth that.
+    shared_key: Option<Vec<u8>>,
     /// One of the fills that the origin is asked for at once.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -33,11 +35,12 @@ impl Fill {
     pub(crate) fn new(
         guard: FillGuard<Answer>,
         plan: Rc<Plan>,
+        shared_key: Option<Vec<u8>>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let started = Moment::now();
         let frames = BytesMut::new();
-        Self { guard, plan, prepared: None, frames, started, complete: false, _permit: permit }
+        Self { guard, plan, prepared: None, frames, started, complete: false, shared_key, _permit: permit }
     }
 
     /// It is this statement that brings the answer.
@@ -80,12 +83,22 @@ impl Session {
             return self.worker.metrics.discarded(Discard::Abandoned);
         }
         let cost = Moment::now().since(fill.started);
+        if let Some(query) = &fill.plan.query {
+            query.learn(cost, fill.frames.len());
+        }
         let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
         // An exact copy: the buffer that grew with the reply may be twice its size.
         let columns = fill.prepared.and_then(|prepared| prepared.told.borrow().clone());
         let answer = Answer { frames: Bytes::copy_from_slice(&fill.frames), columns };
-        if let Err(why) = fill.guard.store(answer, std::sync::Arc::clone(&read.tags), ttl, cost) {
-            self.worker.metrics.discarded(why);
+        // Both are counts of what is shared, or nothing.
+        let gift = fill.shared_key.and_then(|key| Some((key, fill.guard.claim()?, answer.clone())));
+        match fill.guard.store(answer, std::sync::Arc::clone(&read.tags), ttl, cost) {
+            Ok(()) => {
+                if let Some((key, claim, answer)) = gift {
+                    self.share(&claim, &key, &answer, ttl, cost);
+                }
+            }
+            Err(why) => self.worker.metrics.discarded(why),
         }
     }
 }

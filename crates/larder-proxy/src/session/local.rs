@@ -2,6 +2,7 @@
 //! answers the whole request or leaves everything as it was.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Buf;
@@ -11,7 +12,7 @@ use larder_sql::{Begin, Kind};
 use larder_wire::encode;
 
 use super::portal::Unnamed;
-use super::settle::Attempt;
+use super::settle::{Attempt, Way};
 use super::transaction::Deferred;
 use super::{Caching, Session};
 use crate::metrics::Outcome;
@@ -23,7 +24,7 @@ pub(super) const LAST: &str = "larder.last";
 
 impl Session {
     /// A simple query.
-    pub(crate) fn answer_query(&mut self, total: usize, arrival: Moment, followed: bool) -> Attempt {
+    pub(crate) fn answer_query(&mut self, total: usize, arrival: Moment, way: Way<'_>) -> Attempt {
         let Some(text) = self.query_text(total) else { return Attempt::Forward(Bypass::ProtocolShape) };
         if let Some(attempt) = self.not_now().or_else(|| self.lacks_facts_for_query(text)) {
             return if asks_last(text) { self.answer_last(total) } else { attempt };
@@ -47,12 +48,12 @@ impl Session {
                 Ok(entry) => {
                     self.client.output.extend_from_slice(&entry.value.frames);
                     self.transaction.read_here = self.deferred.is_some() || self.transaction.status == b'T';
-                    self.hit(&entry, &plan, arrival, followed);
+                    self.hit(&entry, &plan, arrival, way);
                 }
                 Err(why) => {
                     self.key.clear();
                     self.key.extend_from_slice(&read.simple_key);
-                    return self.missed(&plan, why, 0);
+                    return self.missed(&plan, why, 0, true);
                 }
             }
         }
@@ -143,12 +144,12 @@ impl Session {
         }
     }
 
-    pub(super) fn missed(&self, plan: &Rc<Plan>, why: Miss, step: usize) -> Attempt {
+    pub(super) fn missed(&self, plan: &Rc<Plan>, why: Miss, step: usize, proven: bool) -> Attempt {
         match why {
             Miss::NoLease => Attempt::Forward(Bypass::NoLease),
             Miss::TooLarge => Attempt::Forward(Bypass::ResultTooLarge),
             Miss::WriteInFlight if self.worker.config.level == Level::Linearizable => Attempt::NeedBarrier,
-            _ => Attempt::Miss { plan: Rc::clone(plan), why, step },
+            _ => Attempt::Miss { plan: Rc::clone(plan), why, step, proven },
         }
     }
 
@@ -169,14 +170,21 @@ impl Session {
         encode::ready_for_query(&mut self.client.output, status);
     }
 
-    pub(super) fn hit(&mut self, entry: &Entry<Answer>, plan: &Plan, arrival: Moment, followed: bool) {
+    pub(super) fn hit(&mut self, entry: &Arc<Entry<Answer>>, plan: &Plan, arrival: Moment, way: Way<'_>) {
         let age = arrival.since(entry.stored);
-        let outcome = if followed { Outcome::Coalesced { age } } else { Outcome::Hit { age } };
+        let outcome = if way.adopted.iter().any(|adopted| Arc::ptr_eq(adopted, entry)) {
+            Outcome::Shared { age }
+        } else if way.followed {
+            Outcome::Coalesced { age }
+        } else {
+            Outcome::Hit { age }
+        };
         self.last = Some(outcome);
         self.worker.metrics.saved(entry.cost);
         self.worker.metrics.answered(outcome, arrival);
         if let Some(query) = &plan.query {
-            query.hit(arrival, followed, entry.cost, entry.value.frames.len());
+            let coalesced = matches!(outcome, Outcome::Coalesced { .. });
+            query.hit(arrival, coalesced, entry.cost, entry.value.frames.len());
         }
     }
 }

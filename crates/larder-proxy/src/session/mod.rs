@@ -21,6 +21,7 @@ mod replies;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod rig;
 mod settle;
+mod share;
 mod statements;
 mod transaction;
 mod upstream;

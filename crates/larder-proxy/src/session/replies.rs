@@ -459,6 +459,7 @@ impl Session {
             None => "none".to_owned(),
             Some(Outcome::Hit { age }) => format!("hit; tier=l1; age={}ms", age.as_millis()),
             Some(Outcome::Coalesced { age }) => format!("hit; tier=l1; coalesced; age={}ms", age.as_millis()),
+            Some(Outcome::Shared { age }) => format!("hit; tier=l2; age={}ms", age.as_millis()),
             Some(Outcome::Miss(why)) => format!("miss; reason={}", why.name()),
             Some(Outcome::Bypass(why)) => format!("bypass; reason={}", Bypass::name(why)),
         }

@@ -122,7 +122,8 @@ pub(crate) fn worker(level: Level) -> Worker {
     let fence = Arc::new(Fence::new(config.max_lag));
     Worker {
         store: Store::new(Arc::clone(&fence), config.memory, config.max_result),
-        shared: Shared { fence, tags: Arc::default(), catalog: Arc::default() },
+        shared: Shared { fence, tags: Arc::default(), catalog: Arc::default(), sharing: None },
+        exchange: None,
         metrics: WorkerMetrics::new(),
         plans: RefCell::new(Plans::new(Arc::default())),
         origin_reachable: Arc::new(AtomicBool::new(true)),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Buf as _;
-use larder_cache::{Flight, Miss, Moment};
+use larder_cache::{Entry, Flight, Miss, Moment};
 use larder_core::{Bypass, Level};
 use larder_wire::encode::{self, Severity};
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,10 +14,12 @@ use super::Session;
 use super::expect::{Expect, Own};
 use super::fill::{FOLLOW, Fill, PLACE};
 use super::forward::Route;
+use super::share::Asked;
 use crate::cancel::Cancelled;
 use crate::facts;
 use crate::metrics::Outcome;
 use crate::plan::Plan;
+use crate::reply::Answer;
 
 /// A request that the client waits for.
 #[derive(Debug, Clone, Copy)]
@@ -42,18 +44,34 @@ pub(crate) enum Attempt {
         why: Miss,
         /// Index of the Execute in the batch.
         step: usize,
+        /// The rest of the request could be answered if the answer were there.
+        proven: bool,
     },
     Forward(Bypass),
+}
+
+/// How what is found in memory came to be there, for the account.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// Another session's identical query was waited for.
+    pub(crate) followed: bool,
+    /// What was taken over from the shared tier for this request.
+    pub(crate) adopted: &'a [Arc<Entry<Answer>>],
 }
 
 /// What came of joining those who ask the same.
 #[derive(Debug)]
 enum Joined {
+    /// Another process had the answer: it is there now.
+    Adopted(Arc<Entry<Answer>>),
     /// Another's query has ended: its answer may be there.
     Waited,
     /// It is this session's turn to ask the origin, with a fill if it asks for all.
     Go(Option<Fill>),
 }
+
+/// Answers taken over for one request, at most: each is a trip to the shared tier.
+const ASKED: usize = 4;
 
 /// Longest wait for the read barrier of `level = "linearizable"`.
 const BARRIER: std::time::Duration = std::time::Duration::from_millis(50);
@@ -63,9 +81,10 @@ impl Session {
     pub(crate) async fn settle(&mut self, request: Request) -> io::Result<()> {
         let arrival = Moment::now();
         let (mut followed, mut probed, mut waited) = (false, false, false);
+        let (mut asked, mut adopted) = (None, Vec::new());
         self.now = arrival;
         let route = loop {
-            match self.attempt(request, arrival, followed) {
+            match self.attempt(request, arrival, Way { followed, adopted: &adopted }) {
                 Attempt::Answered => return Ok(()),
                 Attempt::NeedFacts if !probed => {
                     probed = true;
@@ -91,14 +110,20 @@ impl Session {
                 }
                 Attempt::NeedBarrier => break Route::bypass(Bypass::BarrierTimeout),
                 Attempt::Forward(why) => break Route::bypass(why),
-                Attempt::Miss { plan, why, step } if plan.epoch != self.worker.shared.fence.epoch() => {
+                Attempt::Miss { plan, why, step, .. } if plan.epoch != self.worker.shared.fence.epoch() => {
                     drop(plan);
                     break Route { started: arrival, outcome: Outcome::Miss(why), fill: None, step };
                 }
-                Attempt::Miss { plan, why, step } => {
+                Attempt::Miss { plan, why, step, proven } => {
                     let may_follow = !std::mem::replace(&mut followed, true);
-                    match self.join(request, plan, why, may_follow).await {
+                    // Once for each Execute: what was found there can be of no use to this session.
+                    let may_ask = proven && adopted.len() < ASKED && asked.replace(step) != Some(step);
+                    match self.join(request, plan, why, may_follow, may_ask).await {
                         Ok(Joined::Waited) => self.now = Moment::now(),
+                        Ok(Joined::Adopted(entry)) => {
+                            adopted.push(entry);
+                            self.now = Moment::now();
+                        }
                         Ok(Joined::Go(fill)) => {
                             break Route { started: arrival, outcome: Outcome::Miss(why), fill, step };
                         }
@@ -121,6 +146,7 @@ impl Session {
         plan: Rc<Plan>,
         why: Miss,
         may_follow: bool,
+        may_ask: bool,
     ) -> Result<Joined, Cancelled> {
         match self.worker.store.join(&self.key) {
             // A read that must see a write still on its way would not be helped by an earlier query.
@@ -129,9 +155,21 @@ impl Session {
                 Ok(Joined::Waited)
             }
             Flight::Lead(guard) => {
+                let key = self.worth_sharing(&plan);
+                let guard = match &key {
+                    // What is found there is no newer for a reader who must see a write still on its way.
+                    Some(key) if may_ask && why != Miss::WriteInFlight && guard.epoch() == plan.epoch => {
+                        match self.wait(request, self.ask_others(guard, &plan, key)).await? {
+                            Asked::Adopted(entry) => return Ok(Joined::Adopted(entry)),
+                            Asked::Missed(guard) => guard,
+                        }
+                    }
+                    _ => Some(guard),
+                };
                 let permit = self.wait(request, self.place()).await?;
                 // The guard's epoch is the plan's, or the tags may be another catalog's.
-                let fill = (guard.epoch() == plan.epoch).then(|| Fill::new(guard, plan, permit));
+                let guard = guard.filter(|guard| guard.epoch() == plan.epoch);
+                let fill = guard.map(|guard| Fill::new(guard, plan, key, permit));
                 Ok(Joined::Go(fill))
             }
             Flight::Follow(_) | Flight::Alone => Ok(Joined::Go(None)),
@@ -166,10 +204,10 @@ impl Session {
         }
     }
 
-    fn attempt(&mut self, request: Request, arrival: Moment, followed: bool) -> Attempt {
+    fn attempt(&mut self, request: Request, arrival: Moment, way: Way<'_>) -> Attempt {
         match request {
-            Request::Query(total) => self.answer_query(total, arrival, followed),
-            Request::Batch { tag, total } => self.answer_batch(tag, total, arrival, followed),
+            Request::Query(total) => self.answer_query(total, arrival, way),
+            Request::Batch { tag, total } => self.answer_batch(tag, total, arrival, way),
         }
     }
 

@@ -5,7 +5,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_cache::Moment;
-use larder_cache::tier::valkey::Valkey;
 use larder_proxy::Proxy;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
@@ -17,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::process;
 use super::valkey::ValkeyCollector;
-use crate::serve::Shared;
+use crate::serve::{Shared, SharedTier};
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -100,14 +99,14 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers everything.
-    pub(crate) fn new(proxy: &Proxy, valkey: Option<&Valkey>) -> Self {
+    pub(crate) fn new(proxy: &Proxy, tier: Option<&SharedTier>) -> Self {
         let mut registry = Registry::default();
         let build = Build { version: crate::VERSION, revision: crate::REVISION };
         registry.register("larder_build", "Version and revision of this program", Info::new(build));
         let sampled = Sampled::default();
         sampled.register(&mut registry);
         proxy.register(&mut registry);
-        if let Some(valkey) = valkey {
+        if let Some(SharedTier { valkey, .. }) = tier {
             registry.register_collector(Box::new(ValkeyCollector(valkey.clone())));
         }
         Self { registry, sampled }

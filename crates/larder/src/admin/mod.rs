@@ -38,7 +38,7 @@ pub(crate) struct Admin {
 impl Admin {
     /// Makes the metrics and registers the client path's.
     pub(crate) fn new(shared: Arc<Shared>, console: Arc<AdminConsole>, token: Option<String>) -> Self {
-        let metrics = Arc::new(Metrics::new(&shared.proxy, shared.valkey.as_ref()));
+        let metrics = Arc::new(Metrics::new(&shared.proxy, shared.shared_tier.as_ref()));
         Self { shared, metrics, console, token }
     }
 

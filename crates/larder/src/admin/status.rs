@@ -38,11 +38,13 @@ pub(super) fn json(shared: &Shared) -> Json {
         "epoch": fence.epoch(),
         "tiers": {
             "l1": { "entries": entries, "bytes": bytes },
-            "l2": shared.valkey.as_ref().map(valkey::status),
+            "l2": shared.shared_tier.as_ref().map(|tier| valkey::status(&tier.valkey)),
         },
+        "shared": shared.shared_tier.as_ref().map(|tier| tier.status(fence)),
         "clients": shared.proxy.clients(),
         "queries": {
             "hits": queries.hits,
+            "shared": queries.shared,
             "misses": queries.misses,
             "coalesced": queries.coalesced,
             "bypassed": queries.bypassed,

@@ -35,6 +35,13 @@ pub(crate) struct Flag {
     pub(crate) name: &'static str,
 }
 
+impl Flag {
+    /// `--valkey` that does not say where.
+    pub(crate) fn is_bare_valkey(&self) -> bool {
+        self.name == "--valkey" && self.value.as_deref() == Some("")
+    }
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {

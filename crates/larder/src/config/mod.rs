@@ -235,7 +235,7 @@ sections! {
 }
 
 /// The effective configuration and where each value came from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Effective {
     /// The values.
     pub(crate) config: Config,

@@ -104,8 +104,9 @@ impl Value for Fraction {
     }
 }
 
-/// Units of time, longest first, in milliseconds.
-const TIMES: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// Units of time, longest first, in microseconds.
+const TIMES: [(&str, u64); 5] =
+    [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 
 impl Value for Span {
     fn parse(text: &str) -> Result<Self, Complaint> {
@@ -120,24 +121,24 @@ impl Value for Span {
     }
 
     fn show(&self) -> Json {
-        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        let unit = TIMES.iter().find(|(_, size)| millis.is_multiple_of(*size));
-        let (unit, size) = unit.copied().unwrap_or(("ms", 1));
-        json!(format!("{}{unit}", millis / size))
+        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
+        let unit = TIMES.iter().find(|(_, size)| micros.is_multiple_of(*size));
+        let (unit, size) = unit.copied().unwrap_or(("us", 1));
+        json!(format!("{}{unit}", micros / size))
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)$" })
+        json!({ "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)$" })
     }
 }
 
 /// `250ms`, `1.5s`, `1m`, `1h`; zero is allowed here.
 pub(crate) fn parse_span(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
-    let (_, millis) = TIMES.iter().find(|(name, _)| *name == unit)?;
-    let millis = number * f64::from(u32::try_from(*millis).ok()?);
+    let (_, micros) = TIMES.iter().find(|(name, _)| *name == unit)?;
+    let micros = number * f64::from(u32::try_from(*micros).ok()?);
     // A year is beyond any sensible setting and far from overflow.
-    (millis <= 366.0 * 86_400_000.0).then(|| Duration::from_secs_f64(millis / 1_000.0))
+    (micros <= 366.0 * 86_400_000_000.0).then(|| Duration::from_secs_f64(micros / 1_000_000.0))
 }
 
 /// Units of size, largest first; decimal and binary as in IEC 80000-13.

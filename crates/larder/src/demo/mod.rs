@@ -4,6 +4,7 @@ mod ledger;
 mod load;
 mod panel;
 mod report;
+mod second;
 mod session;
 mod shop;
 mod stats;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use larder_cache::Moment;
 use larder_core::FeedState;
-use larder_sandbox::{Auth, Postgres};
+use larder_sandbox::{Auth, Postgres, Valkey};
 use tokio_postgres::NoTls;
 
 use crate::cli::print_text;
@@ -25,6 +26,7 @@ use crate::config::{self, Effective, Flag, Given, Source};
 use crate::serve::{Larder, Signals, block_on};
 use load::Load;
 use report::AtRest;
+use second::Second;
 use terminal::{Paint, Terminal};
 
 /// Name, and here also the password, of the role that the load uses. The server is gone in a minute.
@@ -32,6 +34,8 @@ const APP: &str = "app";
 /// The same for Larder's own account.
 const OWN: &str = "larder";
 const DATABASE: &str = "shop";
+/// Everything on one machine is cheap: `[valkey] min_origin_time` for the demo.
+const WORTH_SHARING: &str = "50us";
 /// The feed makes its slot when every transaction of that moment has ended; the demo has none that lasts.
 const FEED_LIMIT: Duration = Duration::from_secs(30);
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -68,17 +72,33 @@ struct Stage {
     larder: Larder,
     load: Arc<Load>,
     postgres: Postgres,
+    /// The one that was asked for with a bare `--valkey`.
+    _valkey: Option<Valkey>,
+    config: Effective,
 }
 
 impl Stage {
-    async fn prepare(given: Given, terminal: &mut Terminal) -> anyhow::Result<Self> {
+    async fn prepare(mut given: Given, terminal: &mut Terminal) -> anyhow::Result<Self> {
         terminal.line(&format!("\n  {}\n", terminal.paint(Paint::Bold, "larder demo")));
+        let flags = given.flags.len();
+        given.flags.retain(|flag| !flag.is_bare_valkey());
+        let starts_valkey = given.flags.len() < flags;
         // Mistakes are reported before anything is started.
         let config = configure(given, "postgres://127.0.0.1")?;
         crate::logging::init(&config.1.config.log);
-        let given = config.0;
+        let mut given = config.0;
         let postgres = step(terminal, "starting a throw-away PostgreSQL", start_postgres()).await?;
         step(terminal, "filling a shop", fill_shop(&postgres)).await?;
+        let valkey = if starts_valkey {
+            let valkey = step(terminal, "starting a throw-away Valkey", start_valkey()).await?;
+            let url = valkey.url();
+            for (path, value) in [("valkey.url", url.as_str()), ("valkey.min_origin_time", WORTH_SHARING)] {
+                set(&mut given, path, value);
+            }
+            Some(valkey)
+        } else {
+            None
+        };
         let url = format!("postgres://{OWN}:{OWN}@{}/{DATABASE}", postgres.addr());
         let (_, effective) = configure(given, &url)?;
         let config = &effective.config;
@@ -87,7 +107,7 @@ impl Stage {
         let through = client_options(reachable(larder.shared.proxy.local_addr()), APP, DATABASE);
         let direct = client_options(postgres.addr(), APP, DATABASE);
         let load = Arc::new(Load::new(through, direct, config.freshness.level, config.freshness.max_lag.0));
-        Ok(Self { larder, load, postgres })
+        Ok(Self { larder, load, postgres, _valkey: valkey, config: effective })
     }
 
     async fn perform(
@@ -107,14 +127,31 @@ impl Stage {
             self.load.stats.failed(format!("comparison at rest: {error:#}"));
             AtRest::default()
         });
-        for line in report::table(*terminal, &self.load, rest) {
+        let second = self.second(terminal).await;
+        for line in report::table(*terminal, &self.load, rest, second) {
             terminal.line(&line);
         }
         if options.json {
-            print_text(&format!("{:#}\n", report::json(&self.load, rest, elapsed)))?;
+            print_text(&format!("{:#}\n", report::json(&self.load, rest, second, elapsed)))?;
         }
         self.farewell(options, terminal, signals).await;
-        Ok(if report::passed(&self.load, rest) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report::passed(&self.load, rest, second) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// With a shared tier: what a second Larder that starts now has from the first one.
+    async fn second(&self, terminal: &mut Terminal) -> Option<Second> {
+        self.larder.shared.shared_tier.as_ref()?;
+        let work = async {
+            let second = second::ask(&self.config, &self.load.origin).await?;
+            Ok((second, format!("{} of {} answers from Valkey", second.shared, second.statements)))
+        };
+        match step(terminal, "asking a second Larder that has just started", work).await {
+            Ok(second) => Some(second),
+            Err(error) => {
+                self.load.stats.failed(format!("{error:#}"));
+                None
+            }
+        }
     }
 
     /// The load has a thread of its own, so that drawing does not disturb what it measures.
@@ -188,9 +225,6 @@ async fn step<T>(
 /// Loads the configuration as `serve` would, with the demo's origin, and with other ports where the usual ones are
 /// taken and none was asked for.
 fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Effective)> {
-    let set = |given: &mut Given, path: &str, value: &str| {
-        given.flags.push(Flag { path: path.to_owned(), value: Some(value.to_owned()), name: "larder demo" });
-    };
     set(&mut given, "origin.url", url);
     set(&mut given, "origin.control_url", "");
     let effective = config::load(&given)?;
@@ -211,6 +245,16 @@ fn configure(mut given: Given, url: &str) -> anyhow::Result<(Given, Effective)> 
     }
     let effective = config::load(&given)?;
     Ok((given, effective))
+}
+
+fn set(given: &mut Given, path: &str, value: &str) {
+    given.flags.push(Flag { path: path.to_owned(), value: Some(value.to_owned()), name: "larder demo" });
+}
+
+async fn start_valkey() -> anyhow::Result<(Valkey, String)> {
+    let valkey = tokio::task::spawn_blocking(|| Valkey::builder().start()).await??;
+    let said = format!("on {}", valkey.addr());
+    Ok((valkey, said))
 }
 
 async fn start_postgres() -> anyhow::Result<(Postgres, String)> {

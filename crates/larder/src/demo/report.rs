@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::load::Load;
+use super::second::Second;
 use super::session::Session;
 use super::shop::Shape;
 use super::stats::{ShapeSummary, Summary, percent};
@@ -43,14 +44,15 @@ pub(super) async fn compare_at_rest(load: &Load) -> anyhow::Result<AtRest> {
 }
 
 /// Whether everything was as promised.
-pub(super) fn passed(load: &Load, rest: AtRest) -> bool {
+pub(super) fn passed(load: &Load, rest: AtRest, second: Option<Second>) -> bool {
     load.ledger.violations.load(Ordering::Relaxed) == 0
         && rest.different == 0
+        && second.is_none_or(|second| second.different == 0)
         && load.stats.errors().is_empty()
 }
 
 /// For people.
-pub(super) fn table(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
+pub(super) fn table(terminal: Terminal, load: &Load, rest: AtRest, second: Option<Second>) -> Vec<String> {
     let mut lines = vec![String::new()];
     let heading = format!(
         "  {:<20}{:>8}{:>8}{:>17}{:>17}{:>8}",
@@ -70,7 +72,7 @@ pub(super) fn table(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String
         ));
     }
     lines.push(String::new());
-    lines.extend(freshness(terminal, load, rest));
+    lines.extend(freshness(terminal, load, rest, second));
     lines
 }
 
@@ -78,7 +80,7 @@ fn pair(summary: Option<Summary>) -> String {
     summary.map_or("-".to_owned(), |summary| format!("{}/{}", time(summary.p50), time(summary.p99)))
 }
 
-fn freshness(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
+fn freshness(terminal: Terminal, load: &Load, rest: AtRest, second: Option<Second>) -> Vec<String> {
     let verdict =
         |bad: u64, text: String| terminal.paint(if bad == 0 { Paint::Good } else { Paint::Bad }, &text);
     let ledger = &load.ledger;
@@ -99,6 +101,12 @@ fn freshness(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
         ),
         format!("  writes      {through} through Larder, {around} around it, {rollbacks} rolled back"),
     ];
+    if let Some(Second { statements, shared, asked, different }) = second {
+        lines.push(format!(
+            "  shared      a second Larder, just started: of {statements} statements {shared} from Valkey, {asked} by the origin: {}",
+            verdict(different, format!("{different} different"))
+        ));
+    }
     if let Some(delay) = load.stats.delays.summary() {
         lines.push(format!(
             "  delay       a write around Larder was seen after {} (median), {} (p99), {} (max)",
@@ -118,7 +126,7 @@ fn freshness(terminal: Terminal, load: &Load, rest: AtRest) -> Vec<String> {
 }
 
 /// For programs.
-pub(super) fn json(load: &Load, rest: AtRest, elapsed: Duration) -> Json {
+pub(super) fn json(load: &Load, rest: AtRest, second: Option<Second>, elapsed: Duration) -> Json {
     let shape = |(shape, of): (Shape, ShapeSummary)| {
         json!({
             "name": shape.name(),
@@ -134,7 +142,7 @@ pub(super) fn json(load: &Load, rest: AtRest, elapsed: Duration) -> Json {
     };
     let (through, around) = load.stats.writes();
     json!({
-        "ok": passed(load, rest),
+        "ok": passed(load, rest, second),
         "level": load.level.name(),
         "seconds": elapsed.as_secs_f64(),
         "shapes": load.stats.shapes().into_iter().map(shape).collect::<Vec<_>>(),
@@ -154,6 +162,14 @@ pub(super) fn json(load: &Load, rest: AtRest, elapsed: Duration) -> Json {
             "from_memory": rest.from_memory,
             "different": rest.different,
         },
+        "second": second.map(|second| {
+            json!({
+                "statements": second.statements,
+                "from_valkey": second.shared,
+                "by_the_origin": second.asked,
+                "different": second.different,
+            })
+        }),
         "errors": load.stats.errors(),
     })
 }

@@ -97,6 +97,7 @@ pub(crate) fn feed_config(config: &Config) -> Result<FeedConfig, Finding> {
         account: account(config)?,
         max_lag: config.freshness.max_lag.0,
         ddl_check: config.freshness.ddl_check.0,
+        share: config.shared_tier().is_some(),
     })
 }
 

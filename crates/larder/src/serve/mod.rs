@@ -7,6 +7,7 @@ mod feed;
 mod probe;
 mod secrets;
 mod security;
+mod sharing;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use larder_cache::tier::valkey::Valkey;
 use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, FeedHealth, Finding, Level};
 use larder_login::scram::Verifier;
@@ -30,6 +30,7 @@ use tracing::{info, warn};
 pub(crate) use feed::{account, feed_config};
 pub(crate) use secrets::Question;
 pub(crate) use security::{access, notes, origin_tls};
+pub(crate) use sharing::SharedTier;
 
 use crate::admin::{self, Admin, AdminConsole, Shutdown};
 use crate::config::{Config, ConfigErrors, Effective, Mode};
@@ -45,7 +46,7 @@ pub(crate) struct Shared {
     /// The effective configuration with the source of each value, secrets masked.
     pub(crate) config: serde_json::Value,
     /// The tier that this Larder shares with others, if one is configured.
-    pub(crate) valkey: Option<Valkey>,
+    pub(crate) shared_tier: Option<SharedTier>,
     pub(crate) mode: Mode,
     pub(crate) level: Level,
     /// `host:port`.
@@ -148,6 +149,7 @@ pub(crate) struct Larder {
     pub(crate) shared: Arc<Shared>,
     pub(crate) admin_addr: SocketAddr,
     _feed: Option<feed::Feed>,
+    _keeper: Option<sharing::Thread>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -161,8 +163,15 @@ impl Larder {
         let fence = Arc::new(Fence::new(config.freshness.max_lag.0));
         let (tags, catalog) = (Arc::new(Tags::default()), Arc::new(CatalogCell::default()));
         let health = Arc::new(FeedHealth::default());
-        let proxy_shared =
-            larder_proxy::Shared { fence: fence.clone(), tags: tags.clone(), catalog: catalog.clone() };
+        // A plain proxy shares nothing.
+        let serves = config.cache.mode == Mode::Serve;
+        let shared_tier = if serves { SharedTier::new(config)? } else { None };
+        let proxy_shared = larder_proxy::Shared {
+            fence: fence.clone(),
+            tags: tags.clone(),
+            catalog: catalog.clone(),
+            sharing: shared_tier.as_ref().map(SharedTier::sharing),
+        };
         let listen = config.listen_addr();
         let tls = origin_tls(config).map_err(unusable)?;
         let access = access(config).map_err(unusable)?;
@@ -182,7 +191,7 @@ impl Larder {
             catalog: catalog.clone(),
             health: health.clone(),
             config: crate::config::json(effective),
-            valkey: shared_tier(config)?,
+            shared_tier,
             mode: config.cache.mode,
             level: config.freshness.level,
             origin: format!("{}:{}", target.host, target.port),
@@ -193,6 +202,10 @@ impl Larder {
             stop: watch::Sender::default(),
         });
         console.attach(&shared);
+        let keeper = match &shared.shared_tier {
+            Some(tier) => Some(tier.keep(fence.clone(), tags.clone(), config)?),
+            None => None,
+        };
         let feed_shared = larder_feed::Shared { fence, tags, catalog, health };
         let feed = if shared.feed_wanted { feed::Feed::start(config, feed_shared)? } else { None };
         let token = config.admin.token.get().map(str::to_owned);
@@ -206,7 +219,7 @@ impl Larder {
             tokio::spawn(probe::run(shared.clone(), target.clone(), tls, config.origin.connect_timeout.0)),
             tokio::spawn(feed::log_changes(shared.clone())),
         ];
-        Ok(Self { shared, admin_addr, _feed: feed, tasks })
+        Ok(Self { shared, admin_addr, _feed: feed, _keeper: keeper, tasks })
     }
 
     /// Turns unready, lets transactions finish for at most `grace`, closes what is left.
@@ -300,15 +313,6 @@ fn admin_database(config: &Config, seed: &[u8; 32], console: &Arc<AdminConsole>)
         Secret::Md5(text) => Verifier::of_password(&text, seed, &user),
     };
     Some(ConsoleAccess { database: admin::DATABASE.to_owned(), user, verifier, console: console.clone() })
-}
-
-/// Connects to nothing yet: each thread that uses it makes its own connection.
-fn shared_tier(config: &Config) -> anyhow::Result<Option<Valkey>> {
-    let made = config.shared_tier().map(Valkey::new).transpose();
-    made.map_err(|error| {
-        let mend = "mend [valkey] tls_ca, tls_cert and tls_key".to_owned();
-        ConfigErrors::file(format!("the shared tier cannot be used: {error}"), mend).into()
-    })
 }
 
 fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> ProxyConfig {

@@ -23,3 +23,24 @@ fn a_short_demo_finds_every_answer_fresh() {
     assert!(shapes.iter().any(|shape| shape["hits"].as_u64().unwrap() > 0), "{json:#}");
     assert!(shapes.iter().all(|shape| shape["direct"]["count"].as_u64().unwrap() > 0), "{json:#}");
 }
+
+#[test]
+fn a_second_larder_of_the_demo_has_its_answers_from_valkey() {
+    let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments = [&["demo", "--valkey", "--duration", "3s", "--json"], &ports[..]].concat();
+    // On a loaded machine an answer from Valkey may take longer than a query is willing to wait.
+    let ran = crate::larder(&[&arguments[..], &["--set", "valkey.timeout=1s"]].concat(), &[]);
+    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    let second = &json["second"];
+    assert_eq!(second["different"], 0, "{second:#}");
+    let count = |name: &str| second[name].as_u64().unwrap();
+    assert!(count("from_valkey") * 2 > count("statements"), "{second:#}");
+}
+
+#[test]
+fn only_the_demo_starts_a_valkey_by_itself() {
+    let ran = crate::larder(&["serve", "--origin", "postgres://h", "--valkey"], &[]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("--valkey does not say where"), "{ran:?}");
+}

@@ -81,7 +81,7 @@ async fn serve(pg: &Postgres, settings: &[&str]) -> Larder {
     larder
 }
 
-async fn covered(larder: &Larder) {
+pub(crate) async fn covered(larder: &Larder) {
     let deadline = Instant::now() + LIMIT;
     loop {
         let (_, body) = larder.get("/api/v1/status").await.unwrap();

@@ -30,6 +30,8 @@ mod robustness_malformed;
 mod rolling;
 mod secure;
 mod serve;
+mod shared;
+mod shared_faults;
 mod shared_tier;
 mod tls_clients;
 mod tls_origin;

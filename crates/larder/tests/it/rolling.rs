@@ -100,7 +100,7 @@ async fn client(addr: SocketAddr, pool: Pool, seed: u64, tally: Arc<Tally>) {
     let mut turn = seed;
     while !tally.stop.load(Ordering::Relaxed) {
         turn += 1;
-        let old = matches!(pool, Pool::Renewing) && turn % LIFE == 0;
+        let old = matches!(pool, Pool::Renewing) && turn.is_multiple_of(LIFE);
         if old || (matches!(pool, Pool::Retrying) && connection.is_closed()) {
             connection = connect(addr, &tally).await;
         }
@@ -120,7 +120,7 @@ async fn client(addr: SocketAddr, pool: Pool, seed: u64, tally: Arc<Tally>) {
 async fn work(client: &Client, turn: u64) -> Result<(), (tokio_postgres::Error, bool)> {
     let id = turn % ROWS;
     let read = format!("SELECT v FROM t WHERE id = {id}");
-    if turn % 5 != 0 {
+    if !turn.is_multiple_of(5) {
         let rows = client.simple_query(&read).await.map_err(|error| (error, false))?;
         assert_eq!(value(&rows), (id * 10).to_string());
         return Ok(());
@@ -230,14 +230,14 @@ async fn replace_all(pool: Pool, rounds: usize) -> Arc<Tally> {
 #[tokio::test]
 async fn pools_that_renew_their_connections_do_not_notice_an_update() {
     let tally = replace_all(Pool::Renewing, 3).await;
-    assert_eq!(*tally.failures.lock(), [String::new(); 0]);
+    assert_eq!(*tally.failures.lock(), Vec::<String>::new());
     assert_eq!(tally.retried.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
 async fn pools_that_keep_their_connections_need_one_more_try_and_lose_no_transaction() {
     let tally = replace_all(Pool::Retrying, 3).await;
-    assert_eq!(*tally.failures.lock(), [String::new(); 0]);
+    assert_eq!(*tally.failures.lock(), Vec::<String>::new());
     // Every client had to move at each of the first four updates, at least.
     assert!(tally.connections.load(Ordering::Relaxed) > 2 * CLIENTS as u64);
 }

@@ -113,7 +113,7 @@ fn a_command_that_is_refused_does_not_keep_values_from_being_read() {
         // The journal of a shared cache is a stream, which this user may not read; it tries again and again.
         let tier = larder_cache::SharedTier::builder(&url)
             .connections(config(&url))
-            .secret(&[7; 32])
+            .secret([7; 32])
             .start()
             .unwrap();
         let valkey = tier.valkey();

@@ -1,0 +1,84 @@
+//! The shared tier on a session's way to the origin and back: asking for what another process has filled, and handing
+//! over what was filled here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_cache::shared::{Claim, Offer, Refusal};
+use larder_cache::{Entry, FillGuard};
+
+use super::Session;
+use crate::key;
+use crate::plan::Plan;
+use crate::reply::Answer;
+
+/// What came of asking.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The answer is in memory now, to be looked up by each reader with its own claims.
+    Adopted(Arc<Entry<Answer>>),
+    /// Ask the origin, with the fill if there is one.
+    Missed(Option<FillGuard<Answer>>),
+}
+
+impl Session {
+    /// The full key, as all processes write it, of what was just looked up (`Session::key`), if the shared tier is worth
+    /// the trip for this plan's answers.
+    pub(super) fn worth_sharing(&self, plan: &Plan) -> Option<Vec<u8>> {
+        let least = self.worker.shared.sharing.as_ref()?.min_origin_time;
+        let available = self.worker.exchange.as_ref().is_some_and(larder_cache::shared::Exchange::available);
+        if !available || plan.query.as_ref().is_some_and(|query| !query.may_cost(least)) {
+            return None;
+        }
+        key::shared(&self.key, self.facts()?)
+    }
+
+    /// Asks the shared tier before the origin. A miss takes the fill point anew: as late as possible.
+    pub(super) async fn ask_others(&self, guard: FillGuard<Answer>, plan: &Plan, key: &[u8]) -> Asked {
+        let (Some(exchange), Some(claim)) = (&self.worker.exchange, guard.claim()) else {
+            return Asked::Missed(Some(guard));
+        };
+        let large = plan.query.as_ref().is_some_and(|query| query.is_large());
+        let mut guard = match exchange.fetch(claim.life(), key, large).await {
+            None => guard,
+            Some(Err(why)) => {
+                guard.refused(why);
+                guard
+            }
+            Some(Ok(record)) => match self.take_over(guard, plan, key, &record) {
+                Ok(entry) => return Asked::Adopted(entry),
+                Err(guard) => guard,
+            },
+        };
+        Asked::Missed(guard.renew().then_some(guard))
+    }
+
+    fn take_over(
+        &self,
+        guard: FillGuard<Answer>,
+        plan: &Plan,
+        key: &[u8],
+        record: &larder_cache::shared::Record,
+    ) -> Result<Arc<Entry<Answer>>, FillGuard<Answer>> {
+        let (Ok(read), Some(value)) = (&plan.read, Answer::decode(record.value.clone())) else {
+            guard.refused(Refusal::Unreadable);
+            return Err(guard);
+        };
+        if let Some(query) = &plan.query {
+            query.learn(record.cost(), record.value.len());
+        }
+        let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
+        let offer = Offer { record, key, value, tags: Arc::clone(&read.tags), ttl };
+        guard.adopt(offer).map_err(|(guard, _)| guard)
+    }
+
+    /// Hands over an answer that was kept here, if it is worth it.
+    pub(super) fn share(&self, claim: &Claim, key: &[u8], answer: &Answer, ttl: Duration, cost: Duration) {
+        let (Some(exchange), Some(sharing)) = (&self.worker.exchange, &self.worker.shared.sharing) else {
+            return;
+        };
+        if cost >= sharing.min_origin_time && exchange.accepts(answer.frames.len()) {
+            exchange.give(&claim.record(key, answer.encode(), ttl, cost), ttl);
+        }
+    }
+}
