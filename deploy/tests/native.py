@@ -34,6 +34,7 @@ WANTED = {
     "Larder is asked and answers": "larder_build_info",
     "Larder follows the changes": "larder_feed_connected == 1",
     "answers come from memory": 'sum(larder_queries_total{outcome="hit"}) > 0',
+    "Larder has its shared tier": "larder_valkey_breaker_open == 0",
     "the load writes": 'larder_changes_total{kind="insert"} > 0',
     "the PostgreSQL exporter reaches PostgreSQL": "pg_up == 1",
     "the Redis exporter reaches Valkey": "redis_up == 1",
