@@ -9,6 +9,7 @@ mod command_line;
 mod configuration;
 mod demo;
 mod drivers;
+mod encodings;
 mod freshness;
 mod freshness_ddl;
 mod freshness_faults;
