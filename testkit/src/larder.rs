@@ -106,6 +106,17 @@ impl LarderBuilder {
     /// # Errors
     /// It ends, or is not ready in time; its log is in the error.
     pub async fn start(self) -> Result<Larder> {
+        // Another test may take a port between its being found free and its being bound.
+        for _ in 0..2 {
+            match self.try_start().await {
+                Err(error) if error.to_string().contains("Address already in use") => {}
+                done => return done,
+            }
+        }
+        self.try_start().await
+    }
+
+    async fn try_start(&self) -> Result<Larder> {
         let binary = self.binary.clone().map_or_else(find_binary, Ok)?;
         let folder = tempfile::Builder::new().prefix("larder-under-test-").tempdir()?;
         let log = folder.path().join("log");
