@@ -200,6 +200,8 @@ impl Session {
         if plan.kind != Kind::ShowLast && !self.begins_or_ends(&plan, draft.changes.deferred.is_some()) {
             self.readable(&plan, draft.changes.deferred.is_some()).map_err(Attempt::Forward)?;
             draft.unproven |= !plan.shape.borrow().parsed || !self.is_settled();
+            // The origin would have taken a snapshot to analyse it.
+            draft.changes.read = draft.changes.deferred.is_some() || self.transaction.status == b'T';
         }
         self.client.output.extend_from_slice(&encode::PARSE_COMPLETE);
         draft.changes.parsed.push(prepared);

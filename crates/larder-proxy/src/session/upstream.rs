@@ -102,9 +102,10 @@ impl Session {
         plan
     }
 
-    /// SET TRANSACTION is refused after a query. For one that was answered here, the origin gets another.
+    /// SET TRANSACTION is refused after a query, and BEGIN in a transaction does the same as that. For a query that was
+    /// answered here, the origin gets another.
     pub(super) fn confess_reads(&mut self, plan: Option<&Plan>) {
-        let asks = plan.is_some_and(|plan| plan.kind == Kind::TransactionControl);
+        let asks = plan.is_some_and(|plan| matches!(plan.kind, Kind::TransactionControl | Kind::Begin(_)));
         // In the middle of a batch a simple query would end the client's portals.
         if asks && self.transaction.read_here && !self.unsynced {
             self.transaction.read_here = false;
