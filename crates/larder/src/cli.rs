@@ -73,7 +73,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Watch a running Larder: statements by the time they cost and save (needs [admin] user and password)
+    /// Watch a running Larder: statements by the time they cost and save (needs admin.user and admin.password)
     Top {
         /// Time between two pictures
         #[arg(long, value_name = "TIME", default_value = "2s", value_parser = config::parse_duration)]
@@ -85,7 +85,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 20)]
         rows: usize,
     },
-    /// Forget answers in a running Larder (needs [admin] user and password)
+    /// Forget answers in a running Larder (needs admin.user and admin.password)
     #[command(group = clap::ArgGroup::new("what").required(true))]
     Purge {
         /// Every answer

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct AdminClient(Client);
 
 impl AdminClient {
-    /// Connects with the user and password of section [admin].
+    /// Connects with the user and password of section `[admin]`.
     pub(super) async fn connect(config: &Config) -> anyhow::Result<Self> {
         let password = config.admin.password.get().context(
             "no account for the admin database\n  -> set user and password in section [admin], for the server and here",
