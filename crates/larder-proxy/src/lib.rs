@@ -23,6 +23,7 @@ mod server;
 mod session;
 mod startup;
 mod worker;
+mod yielding;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -22,6 +22,7 @@ use crate::plan::Plans;
 use crate::queries::{self, Queries, QuerySnapshot};
 use crate::reply::Answer;
 use crate::worker::{Order, Worker};
+use crate::yielding::give_way;
 use crate::{ProxyConfig, Shared, Sharing};
 
 /// Stack of a worker thread: the SQL grammar recurses with the nesting of the text. Virtual memory, touched on need.
@@ -118,7 +119,11 @@ impl Proxy {
             let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
             let (cancels, serving) = (Arc::clone(&cancels), Arc::clone(&serving));
-            threads.push(spawn(&format!("larder-worker-{index}"), move || async move {
+            let mut runtime = runtime();
+            if !config.serve {
+                runtime.on_thread_park(give_way);
+            }
+            threads.push(spawn(&format!("larder-worker-{index}"), runtime, move || async move {
                 let plans = std::cell::RefCell::new(Plans::new(queries));
                 let exchange = shared.sharing.as_ref().map(Sharing::exchange);
                 let worker = Worker {
@@ -138,7 +143,8 @@ impl Proxy {
         }
         let (stop_accepting, stopped) = oneshot::channel();
         let (hands, max_clients) = (workers.clone(), config.max_clients);
-        threads.push(spawn("larder-acceptor", move || accept(listener, hands, max_clients, stopped))?);
+        let acceptor = move || accept(listener, hands, max_clients, stopped);
+        threads.push(spawn("larder-acceptor", runtime(), acceptor)?);
         Ok(Self {
             address,
             workers,
@@ -265,13 +271,19 @@ impl Drop for Proxy {
     }
 }
 
+fn runtime() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    builder
+}
+
 /// A thread with a single-threaded runtime of its own.
-fn spawn<F, Fut>(name: &str, main: F) -> io::Result<JoinHandle<()>>
+fn spawn<F, Fut>(name: &str, mut runtime: tokio::runtime::Builder, main: F) -> io::Result<JoinHandle<()>>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = ()>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime.build()?;
     let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
     thread.spawn(move || runtime.block_on(main()))
 }
