@@ -13,7 +13,7 @@ use super::item::{Loaded, Source};
 use super::key::Key;
 use super::load::{LoadContext, Order, attempt};
 use super::metrics::count;
-use super::options::Options;
+use super::options::{Options, overrides};
 use super::prepared::Prepared;
 use super::request::{Waited, in_place_of, remembered, wait};
 use crate::Moment;
@@ -74,22 +74,10 @@ where
         self
     }
 
-    /// See [`CacheBuilder::default_ttl`](super::CacheBuilder::default_ttl).
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = ttl;
-        self
-    }
-
-    /// See [`CacheBuilder::stale_if_error`](super::CacheBuilder::stale_if_error).
-    pub fn stale_if_error(mut self, grace: Duration) -> Self {
-        self.options.stale_if_error = grace;
-        self
-    }
-
-    /// See [`CacheBuilder::hard_timeout`](super::CacheBuilder::hard_timeout).
-    pub fn hard_timeout(mut self, limit: Duration) -> Self {
-        self.options.hard_timeout = Some(limit);
-        self
+    overrides! {
+        ttl: Duration, see default_ttl;
+        stale_if_error: Duration, see stale_if_error;
+        hard_timeout: Duration, see hard_timeout;
     }
 
     /// The values in the order of the keys. The loader is run once, for all keys that are nowhere to be found and that

@@ -37,6 +37,19 @@ impl Options {
     }
 }
 
+/// Methods of a request that override, for it alone, what the builder of its cache said.
+macro_rules! overrides {
+    ($($(#[$more:meta])* $name:ident: $type:ty, see $builder:ident;)+) => {$(
+        #[doc = concat!("See [`CacheBuilder::", stringify!($builder), "`](super::CacheBuilder::", stringify!($builder), ").")]
+        $(#[$more])*
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.options.$name = $name.into();
+            self
+        }
+    )+};
+}
+pub(crate) use overrides;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use super::item::{Item, Loaded, Source};
 use super::key::Key;
 use super::load::{Job, LoadContext, Order};
 use super::metrics::count;
-use super::options::Options;
+use super::options::{Options, overrides};
 use crate::Moment;
 
 /// Of callers whose flight was of no use to them: after so many they load by themselves.
@@ -41,47 +41,15 @@ impl<'a, V: Send + Sync + 'static, Q: Key + ?Sized> Request<'a, V, Q> {
         self
     }
 
-    /// See [`CacheBuilder::default_ttl`](super::CacheBuilder::default_ttl). The loader has the last word, by
-    /// [`LoadContext::ttl`].
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = ttl;
-        self
-    }
-
-    /// See [`CacheBuilder::jitter`](super::CacheBuilder::jitter).
-    pub fn jitter(mut self, part: f64) -> Self {
-        self.options.jitter = part;
-        self
-    }
-
-    /// See [`CacheBuilder::stale_if_error`](super::CacheBuilder::stale_if_error).
-    pub fn stale_if_error(mut self, grace: Duration) -> Self {
-        self.options.stale_if_error = grace;
-        self
-    }
-
-    /// See [`CacheBuilder::negative_ttl`](super::CacheBuilder::negative_ttl).
-    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
-        self.options.negative_ttl = ttl;
-        self
-    }
-
-    /// See [`CacheBuilder::refresh_ahead`](super::CacheBuilder::refresh_ahead).
-    pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
-        self.options.refresh_ahead = ahead;
-        self
-    }
-
-    /// See [`CacheBuilder::soft_timeout`](super::CacheBuilder::soft_timeout).
-    pub fn soft_timeout(mut self, limit: Duration) -> Self {
-        self.options.soft_timeout = Some(limit);
-        self
-    }
-
-    /// See [`CacheBuilder::hard_timeout`](super::CacheBuilder::hard_timeout).
-    pub fn hard_timeout(mut self, limit: Duration) -> Self {
-        self.options.hard_timeout = Some(limit);
-        self
+    overrides! {
+        /// The loader has the last word, by [`LoadContext::ttl`].
+        ttl: Duration, see default_ttl;
+        jitter: f64, see jitter;
+        stale_if_error: Duration, see stale_if_error;
+        negative_ttl: Duration, see negative_ttl;
+        refresh_ahead: Duration, see refresh_ahead;
+        soft_timeout: Duration, see soft_timeout;
+        hard_timeout: Duration, see hard_timeout;
     }
 
     /// The value, if this process has it and it is good; runs no loader and asks no other tier.
