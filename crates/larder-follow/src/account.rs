@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use larder_feed::Account;
-use larder_login::{OriginTls, TlsMode};
-use percent_encoding::percent_decode_str;
-use url::{Host, Url};
+use larder_login::{OriginTls, ServerUrl, TlsMode};
 
 /// Longest time that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,56 +15,36 @@ pub struct UrlError(String);
 
 /// Reads `postgres://user:password@host:port/database?sslmode=...&sslrootcert=...`, with libpq's meaning and defaults.
 pub(crate) fn parse(text: &str) -> Result<Account, UrlError> {
-    let url = Url::parse(text).map_err(|error| UrlError(format!("not a URL: {error}")))?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err(UrlError(format!("\"{}:\" is not a PostgreSQL URL", url.scheme())));
-    }
-    let host = match url.host() {
-        Some(Host::Domain(name)) => decode(name)?,
-        Some(Host::Ipv4(address)) => address.to_string(),
-        Some(Host::Ipv6(address)) => address.to_string(),
-        None => String::new(),
-    };
-    if host.is_empty() {
-        return Err(UrlError("no host".to_owned()));
-    }
-    let user = decode(url.username())?;
-    if user.is_empty() {
-        return Err(UrlError("no user".to_owned()));
-    }
-    let database = decode(url.path().trim_start_matches('/'))?;
+    let url = ServerUrl::parse(text).map_err(|error| UrlError(error.to_string()))?;
+    let tls = tls(&url)?;
+    let user = url.user.ok_or_else(|| UrlError("no user".to_owned()))?;
     Ok(Account {
-        host,
-        port: url.port().unwrap_or(5432),
-        password: url.password().map(decode).transpose()?,
-        database: if database.is_empty() { user.clone() } else { database },
+        host: url.host,
+        port: url.port,
+        password: url.password,
+        database: url.database.unwrap_or_else(|| user.clone()),
         user,
-        tls: tls(&url)?,
+        tls,
         connect_timeout: CONNECT_TIMEOUT,
     })
 }
 
-fn tls(url: &Url) -> Result<OriginTls, UrlError> {
+fn tls(url: &ServerUrl) -> Result<OriginTls, UrlError> {
     let (mut mode, mut authorities) = (TlsMode::Prefer, None);
-    for (name, value) in url.query_pairs() {
-        match (&*name, &*value) {
+    for (name, value) in &url.parameters {
+        match (&**name, &**value) {
             ("sslmode", "disable") => mode = TlsMode::Disable,
             ("sslmode", "allow" | "prefer") => mode = TlsMode::Prefer,
             ("sslmode", "require") => mode = TlsMode::Require,
             ("sslmode", "verify-ca") => mode = TlsMode::VerifyCa,
             ("sslmode", "verify-full") => mode = TlsMode::VerifyFull,
             ("sslmode", _) => return Err(UrlError("sslmode is not one of libpq's".to_owned())),
-            ("sslrootcert", file) => authorities = Some(file.to_owned()),
+            ("sslrootcert", file) => authorities = Some(file),
             (other, _) => return Err(UrlError(format!("the parameter \"{other}\" is not understood"))),
         }
     }
-    OriginTls::new(mode, authorities.as_deref().map(std::path::Path::new))
+    OriginTls::new(mode, authorities.map(std::path::Path::new))
         .map_err(|error| UrlError(format!("no TLS: {error}")))
-}
-
-fn decode(text: &str) -> Result<String, UrlError> {
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(Into::into).map_err(|_| UrlError("something in it is not UTF-8".to_owned()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! * `listen`: TLS towards clients; `origin`, `verifier`: TLS towards the origin, with libpq's modes;
 //! * `certificates`: reading them, and what is read out of them (names, channel binding);
 //! * `scram`: SCRAM-SHA-256, both sides, without I/O;
+//! * `url`: where a server is and who logs in there, from a `postgres://` URL;
 //! * `secret`, `users`: what is known of a user (a verifier, an md5 hash, a password), and the file that says so;
 //! * `respond`: answering a server's authentication requests, without I/O.
 //!
@@ -16,6 +17,7 @@ mod respond;
 pub mod scram;
 mod secret;
 mod stream;
+mod url;
 mod users;
 mod verifier;
 
@@ -25,6 +27,7 @@ pub use origin::{ConnectError, OriginTls, TlsMode};
 pub use respond::{LoginError, Proof, Responder, Step};
 pub use secret::{Secret, md5_answer};
 pub use stream::Stream;
+pub use url::{ServerUrl, ServerUrlError};
 pub use users::{UserFileError, parse_users};
 
 /// Secret bytes made of other secrets, the same ones each time.

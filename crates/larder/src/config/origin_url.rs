@@ -1,8 +1,7 @@
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use larder_login::{ServerUrl, ServerUrlError};
 use serde_json::{Value as Json, json};
-use url::{Host, Url};
 
 use super::values::{Complaint, OriginTls, Value};
 
@@ -46,20 +45,14 @@ impl Value for OriginUrl {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        // The text may hold a password: no message repeats it.
-        let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), SHAPE.to_owned()))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err((format!("\"{}:\" is not a PostgreSQL URL", url.scheme()), SHAPE.to_owned()));
-        }
-        let tls = tls(&url)?;
-        let database = decode(url.path().trim_start_matches('/'))?;
+        let url = ServerUrl::parse(text).map_err(complaint)?;
         Ok(Self(Some(Target {
-            host: host(&url)?,
-            port: url.port().unwrap_or(5432),
-            user: non_empty(decode(url.username())?),
-            password: url.password().map(decode).transpose()?,
-            database: non_empty(database),
-            tls,
+            tls: tls(&url)?,
+            host: url.host,
+            port: url.port,
+            user: url.user,
+            password: url.password,
+            database: url.database,
         })))
     }
 
@@ -119,14 +112,14 @@ impl fmt::Debug for Target {
 }
 
 /// The one parameter that is understood.
-fn tls(url: &Url) -> Result<Option<OriginTls>, Complaint> {
+fn tls(url: &ServerUrl) -> Result<Option<OriginTls>, Complaint> {
     let mut found = None;
-    for (name, value) in url.query_pairs() {
+    for (name, value) in &url.parameters {
         if name != "sslmode" {
             let mend = "leave it out; sslmode is the only parameter of this URL (for sslrootcert there is [origin] tls_ca)";
             return Err((format!("the parameter \"{name}\" is not understood"), mend.to_owned()));
         }
-        found = OriginTls::from_sslmode(&value);
+        found = OriginTls::from_sslmode(value);
         if found.is_none() {
             let mend = "the modes are disable, allow, prefer, require, verify-ca and verify-full".to_owned();
             return Err((format!("sslmode={value} is not a mode"), mend));
@@ -135,32 +128,7 @@ fn tls(url: &Url) -> Result<Option<OriginTls>, Complaint> {
     Ok(found)
 }
 
-fn host(url: &Url) -> Result<String, Complaint> {
-    let host = match url.host() {
-        Some(Host::Domain(name)) => decode(name)?,
-        Some(Host::Ipv4(address)) => address.to_string(),
-        Some(Host::Ipv6(address)) => address.to_string(),
-        None => String::new(),
-    };
-    if host.is_empty() {
-        return Err(("the host is missing".to_owned(), SHAPE.to_owned()));
-    }
-    if host.starts_with('/') {
-        return Err(("Unix-domain sockets are not supported by this version".to_owned(), SHAPE.to_owned()));
-    }
-    if host.contains(',') {
-        return Err(("several hosts in one URL".to_owned(), "name the primary only".to_owned()));
-    }
-    Ok(host)
-}
-
-fn decode(text: &str) -> Result<String, Complaint> {
-    match percent_decode_str(text).decode_utf8() {
-        Ok(text) if !text.contains('\0') => Ok(text.into_owned()),
-        _ => Err(("a percent-encoded part is not UTF-8 text".to_owned(), SHAPE.to_owned())),
-    }
-}
-
-fn non_empty(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
+fn complaint(error: ServerUrlError) -> Complaint {
+    let mend = if error == ServerUrlError::SeveralHosts { "name the primary only" } else { SHAPE };
+    (error.to_string(), mend.to_owned())
 }
