@@ -86,6 +86,7 @@ impl InProcess {
             tags: Arc::clone(&tags),
             catalog: Arc::clone(&catalog),
             sharing: None,
+            rules: Arc::default(),
         };
         let proxy = Proxy::start(config.clone(), shared)?;
         Ok(Self { proxy, fence, tags, catalog, health: Arc::default(), feed: None })

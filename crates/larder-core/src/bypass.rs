@@ -126,6 +126,8 @@ reasons! {
     ResultTooLarge => "result_too_large",
     /// A rule of the configuration says so.
     ConfigRule => "config_rule",
+    /// An operator has switched caching of the statement, or of a table that it reads, off.
+    Denied => "denied",
 }
 
 impl fmt::Display for Bypass {

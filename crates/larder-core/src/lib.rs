@@ -7,6 +7,7 @@ pub mod catalog;
 mod health;
 mod level;
 mod lsn;
+mod remedy;
 pub mod settings;
 
 pub use bypass::Bypass;

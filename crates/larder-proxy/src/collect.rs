@@ -28,6 +28,47 @@ struct Added {
     seconds: f64,
 }
 
+/// How long statements took, since the start: how many were at most that slow, by bound.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies {
+    /// Upper bound in seconds, and how many were at most that slow and slower than the bound before. The last is
+    /// without a bound.
+    pub counts: Vec<(f64, u64)>,
+}
+
+impl Latencies {
+    /// Those that have come since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = earlier.counts.iter().map(|(_, count)| *count).chain(std::iter::repeat(0));
+        let counts = self.counts.iter().zip(before);
+        Self { counts: counts.map(|((bound, now), before)| (*bound, now.saturating_sub(before))).collect() }
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The time that `share` of them did not exceed, as far as the bounds tell. `None`: there are none.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = self.total() as f64 * share;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (bound, count) in self.counts.iter().filter(|_| wanted > 0.0) {
+            let count = *count as f64;
+            if below + count >= wanted {
+                // Beyond the last bound nothing more is known.
+                let width = if *bound == f64::MAX { 0.0 } else { bound - lower };
+                return Some(lower + width * (wanted - below) / count);
+            }
+            below += count;
+            lower = *bound;
+        }
+        None
+    }
+}
+
 type Labels = [(&'static str, &'static str)];
 
 impl ProxyCollector {
@@ -42,6 +83,14 @@ impl ProxyCollector {
         }
     }
 
+    pub(crate) fn latencies(&self, of: impl Fn(&WorkerMetrics) -> &Histogram) -> Latencies {
+        Latencies { counts: self.histogram(of).buckets }
+    }
+
+    pub(crate) fn saved(&self) -> u64 {
+        self.sum(|worker| Some(&worker.saved_nanoseconds))
+    }
+
     fn sum<'a>(&'a self, counter: impl Fn(&'a WorkerMetrics) -> Option<&'a AtomicU64>) -> u64 {
         self.workers
             .iter()
@@ -50,7 +99,7 @@ impl ProxyCollector {
             .sum()
     }
 
-    fn histogram<'a>(&'a self, of: impl Fn(&'a WorkerMetrics) -> &'a Histogram) -> Added {
+    fn histogram(&self, of: impl Fn(&WorkerMetrics) -> &Histogram) -> Added {
         let bounds = BOUNDS.iter().copied().chain([f64::MAX]).enumerate();
         let buckets: Vec<_> =
             bounds.map(|(at, bound)| (bound, self.sum(|worker| of(worker).buckets.get(at)))).collect();
@@ -115,7 +164,7 @@ impl Collector for ProxyCollector {
             family.encode_histogram::<NoLabelSet>(added.seconds, added.count, &added.buckets, None)?;
         }
 
-        let saved = self.sum(|worker| Some(&worker.saved_nanoseconds)) as f64 / 1e9;
+        let saved = self.saved() as f64 / 1e9;
         let help = "Seconds that hits would have cost the origin";
         let mut saved_metric =
             encoder.encode_descriptor("larder_origin_seconds_saved", help, None, MetricType::Counter)?;
@@ -151,4 +200,21 @@ fn counters<'a>(
         metric.encode_family(&labels.to_vec())?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_between_the_bounds() {
+        let early = Latencies { counts: vec![(0.001, 10), (0.002, 0), (f64::MAX, 0)] };
+        let late = Latencies { counts: vec![(0.001, 10), (0.002, 100), (f64::MAX, 1)] };
+        let since = late.since(&early);
+        assert_eq!(since.total(), 101);
+        assert!((since.quantile(0.5).unwrap() - 0.001_505).abs() < 1e-9, "{:?}", since.quantile(0.5));
+        assert_eq!(since.quantile(1.0), Some(0.002), "nothing is known beyond");
+        assert_eq!(late.since(&late).quantile(0.5), None);
+        assert_eq!(late.since(&Latencies::default()).total(), 111);
+    }
 }

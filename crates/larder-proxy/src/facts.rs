@@ -116,6 +116,8 @@ pub(crate) struct Common {
     pub(crate) utf8: bool,
     /// `larder.mode` is 'bypass': by SET, SET LOCAL, ALTER ROLE, a startup option, ...
     pub(crate) bypass: bool,
+    /// The session's user and its current one.
+    pub(crate) roles: [String; 2],
     /// The values of [`READING`].
     reading: Box<[u8]>,
     /// What `id` stands for: database and row, without the custom settings.
@@ -151,9 +153,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| {
     let id = Facts::UNKNOWN_ID;
     let (path, read_committed, has_temporary, utf8, bypass) = (Vec::new(), false, false, false, false);
-    let (reading, identity) = (Box::default(), Arc::default());
+    let (roles, reading, identity) = (Default::default(), Box::default(), Arc::default());
     let common =
-        Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass, reading, identity });
+        Arc::new(Common { id, path, read_committed, has_temporary, utf8, bypass, roles, reading, identity });
     Arc::new(Facts { id, common, names: Arc::default(), custom: Box::default() })
 });
 
@@ -243,9 +245,7 @@ impl Common {
         let isolation = text()?;
         let encoding = text()?;
         let bypass = text()?;
-        // The users.
-        text()?;
-        text()?;
+        let roles = [text()?.to_owned(), text()?.to_owned()];
         let reading = text()?.as_bytes().into();
         Some(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -254,6 +254,7 @@ impl Common {
             read_committed: matches!(isolation, "read committed" | "read uncommitted"),
             utf8: encoding == "UTF8",
             bypass: bypass == "true",
+            roles,
             reading,
             identity: Arc::default(),
         })

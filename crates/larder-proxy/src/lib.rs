@@ -7,6 +7,7 @@
 
 mod access;
 mod cancel;
+mod clients;
 mod collect;
 mod console;
 mod facts;
@@ -19,6 +20,7 @@ mod pipe;
 mod plan;
 mod queries;
 mod reply;
+mod rules;
 mod server;
 mod session;
 mod startup;
@@ -36,8 +38,11 @@ use larder_core::{CatalogCell, Level};
 use larder_login::OriginTls;
 
 pub use access::{Access, Authentication, SecretAnswer, Secrets};
+pub use clients::{ClientIdentity, ClientSnapshot, ClientState};
+pub use collect::Latencies;
 pub use console::{Console, ConsoleAccess, Refusal, Reply};
 pub use queries::QuerySnapshot;
+pub use rules::{Condition, Denied, Rule, Rules, Target, TooManyDenied};
 pub use server::{CountersSnapshot, Proxy, Purge, ReasonSnapshot};
 
 /// What the client path is told.
@@ -90,6 +95,8 @@ pub struct Shared {
     pub catalog: Arc<CatalogCell>,
     /// The tier that this process shares with others, if there is one.
     pub sharing: Option<Sharing>,
+    /// What operators have decided about caching.
+    pub rules: Arc<Rules>,
 }
 
 /// A tier that several processes share.

@@ -12,13 +12,14 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use larder_cache::TagSet;
 use larder_core::{Bypass, Catalog, relation_tag};
-use larder_sql::{Effect, Footprint, Judgement, Kind, Parsed, Settings};
+use larder_sql::{Effect, Fingerprint, Footprint, Judgement, Kind, Parsed, Settings};
 
 use crate::Shared;
 use crate::facts::Facts;
 use crate::key;
 use crate::queries::{Queries, QueryCounters};
 use crate::reply::Shape;
+use crate::rules::Subject;
 
 /// Plans kept per worker; beyond it all are forgotten (they are cheap to make again).
 const MAX_PLANS: usize = 20_000;
@@ -34,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) effect: PlannedEffect,
     /// The epoch in which all this holds.
     pub(crate) epoch: u64,
+    /// The generation of the rules by which it does.
+    pub(crate) rules: u64,
     pub(crate) shape: RefCell<Shape>,
     /// Its statistics, if it was judged.
     pub(crate) query: Option<Arc<QueryCounters>>,
@@ -45,7 +48,7 @@ pub(crate) struct Read {
     /// OIDs of what the answer depends on.
     pub(crate) relations: Box<[u32]>,
     pub(crate) tags: TagSet,
-    /// `/* larder: ttl=… */`.
+    /// `/* larder: ttl=… */`, or a rule's: the shorter one.
     pub(crate) ttl: Option<Duration>,
     /// The whole key in the simple protocol; the beginning of it in the extended one.
     pub(crate) simple_key: Box<[u8]>,
@@ -127,6 +130,7 @@ impl Plan {
             read: Err(why),
             effect: PlannedEffect::unknown(),
             epoch: 0,
+            rules: 0,
             shape: RefCell::default(),
             query: None,
         }
@@ -137,10 +141,17 @@ impl Plan {
         types: &[u8],
         facts: &Facts,
         catalog: &Catalog,
-        epoch: u64,
+        made: Made,
         shared: &Shared,
     ) -> Self {
+        let Made { fingerprint, epoch, rules } = made;
         let Judgement { kind, verdict, effect } = Parsed::parse(text).judge(catalog, &facts.common.path);
+        let verdict = verdict.and_then(|plan| {
+            let (relations, views, roles) = (&plan.relations, &plan.views, &facts.common.roles);
+            let ttl = shared.rules.decide(Subject { fingerprint, relations, views, catalog, roles })?;
+            let ttl = [plan.ttl, ttl].into_iter().flatten().min();
+            Ok(larder_sql::ReadPlan { ttl, ..plan })
+        });
         let read = match verdict {
             _ if facts.is_unknown() => {
                 Err(verdict.err().filter(is_of_the_text).unwrap_or(Bypass::SettingsUnknown))
@@ -167,7 +178,7 @@ impl Plan {
         let unresolved = facts.is_unknown() && kind == Kind::Select;
         let effect =
             if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, epoch, shared) };
-        Self { kind, read, effect, epoch, shape: RefCell::default(), query: None }
+        Self { kind, read, effect, epoch, rules, shape: RefCell::default(), query: None }
     }
 }
 
@@ -198,15 +209,17 @@ impl Plans {
         // The epoch is read before the catalog: the feed publishes a catalog before it begins the epoch, so a plan
         // of this epoch never rests on an older catalog.
         let epoch = shared.fence.epoch();
+        // The same with the rules.
+        let rules = shared.rules.generation();
         let hash = self.hasher.hash_one((facts.id, types, text));
         let same = |known: &Known| known.facts == facts.id && *known.text == *text && *known.types == *types;
         if let Some(known) = self.table.find_mut(hash, same) {
-            if known.plan.epoch != epoch {
-                known.plan = Rc::new(make(text, types, facts, epoch, shared, &self.queries).0);
+            if (known.plan.epoch, known.plan.rules) != (epoch, rules) {
+                known.plan = Rc::new(make(text, types, facts, (epoch, rules), shared, &self.queries).0);
             }
             return Rc::clone(&known.plan);
         }
-        let (plan, forgot) = make(text, types, facts, epoch, shared, &self.queries);
+        let (plan, forgot) = make(text, types, facts, (epoch, rules), shared, &self.queries);
         if forgot {
             // Plans hold counters that nobody sees any more.
             self.clear();
@@ -234,12 +247,20 @@ impl Plans {
     }
 }
 
+/// Of which statement a plan is, and in which epoch and by which generation of the rules it is made.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    fingerprint: Fingerprint,
+    epoch: u64,
+    rules: u64,
+}
+
 /// The plan, and whether statistics of other statements were forgotten for its own.
 fn make(
     text: &[u8],
     types: &[u8],
     facts: &Facts,
-    epoch: u64,
+    (epoch, rules): (u64, u64),
     shared: &Shared,
     queries: &Queries,
 ) -> (Plan, bool) {
@@ -249,9 +270,11 @@ fn make(
     // In another encoding the same bytes can be other letters than in the catalog; ASCII is the same in all.
     match std::str::from_utf8(text) {
         Ok(text) if facts.common.utf8 || text.is_ascii() => {
-            let mut plan = Plan::judge(text, types, facts, &catalog, epoch, shared);
+            let digest = larder_sql::digest(text);
+            let made = Made { fingerprint: digest.fingerprint, epoch, rules };
+            let mut plan = Plan::judge(text, types, facts, &catalog, made, shared);
             let relations = plan.read.as_ref().map_or(&[][..], |read| &read.relations);
-            let (counters, forgot) = queries.of(text, relations);
+            let (counters, forgot) = queries.of(digest, relations);
             plan.query = Some(counters);
             (plan, forgot)
         }

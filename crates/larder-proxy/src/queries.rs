@@ -128,8 +128,7 @@ pub(crate) struct Queries {
 impl Queries {
     /// The counters of a statement, and whether others were forgotten to make room for it: plans that hold those
     /// should be made again.
-    pub(crate) fn of(&self, text: &str, relations: &[u32]) -> (Arc<QueryCounters>, bool) {
-        let digest = larder_sql::digest(text);
+    pub(crate) fn of(&self, digest: Digest, relations: &[u32]) -> (Arc<QueryCounters>, bool) {
         let mut known = self.known.lock();
         if let Some(counters) = known.get(&digest.fingerprint) {
             return (Arc::clone(counters), false);
@@ -250,11 +249,11 @@ mod tests {
     fn workers_are_added_up_and_the_costliest_comes_first() {
         let workers = [Queries::default(), Queries::default()];
         for (worker, cost) in workers.iter().zip([2, 3]) {
-            let (cheap, _) = worker.of("select 1", &[]);
+            let (cheap, _) = worker.of(larder_sql::digest("select 1"), &[]);
             cheap.answered(Outcome::Bypass(Bypass::NoLease), Duration::from_millis(1));
-            let (dear, _) = worker.of("select a from t where b = 5", &[7]);
+            let (dear, _) = worker.of(larder_sql::digest("select a from t where b = 5"), &[7]);
             dear.answered(Outcome::Miss(Miss::Invalid), Duration::from_millis(10));
-            let (same, _) = worker.of("select a from t where b=6", &[7]);
+            let (same, _) = worker.of(larder_sql::digest("select a from t where b=6"), &[7]);
             same.hit(Moment::now(), false, Duration::from_millis(cost), 100);
         }
         let [dear, cheap] = &add_up(workers.iter())[..] else { panic!("two statements") };
@@ -267,7 +266,7 @@ mod tests {
     #[test]
     fn an_answer_of_unknown_cost_may_be_worth_anything() {
         let least = Duration::from_millis(1);
-        let (query, _) = Queries::default().of("select a from t", &[7]);
+        let (query, _) = Queries::default().of(larder_sql::digest("select a from t"), &[7]);
         assert!(query.may_cost(least) && !query.is_large());
         query.learn(Duration::from_micros(200), 10);
         assert!(!query.may_cost(least) && query.may_cost(Duration::ZERO));
@@ -278,12 +277,14 @@ mod tests {
     #[test]
     fn what_matters_least_makes_room() {
         let queries = Queries::default();
-        let (dear, _) = queries.of("select dear", &[]);
+        let (dear, _) = queries.of(larder_sql::digest("select dear"), &[]);
         dear.answered(Outcome::Miss(Miss::Absent), Duration::from_secs(1));
-        let forgot = (0..MAX_STATEMENTS).filter(|n| queries.of(&format!("select c{n}"), &[]).1).count();
+        let forgot = (0..MAX_STATEMENTS)
+            .filter(|n| queries.of(larder_sql::digest(&format!("select c{n}")), &[]).1)
+            .count();
         assert_eq!(forgot, 1);
         assert!(queries.known.lock().len() <= MAX_STATEMENTS);
-        assert!(!queries.of("select dear", &[]).1, "still known");
+        assert!(!queries.of(larder_sql::digest("select dear"), &[]).1, "still known");
         assert_eq!(add_up([&queries].into_iter()).len(), 1);
     }
 }

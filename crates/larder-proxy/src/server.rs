@@ -8,19 +8,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use larder_cache::{Store, Tag};
-use larder_core::Bypass;
+use larder_core::{Bypass, relation_tag};
 use larder_sql::Fingerprint;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cancel::Cancels;
-use crate::collect::ProxyCollector;
+use crate::clients::{ClientSnapshot, Clients};
+use crate::collect::{Latencies, ProxyCollector};
 use crate::key;
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
 use crate::queries::{self, Queries, QuerySnapshot};
 use crate::reply::Answer;
+use crate::rules::{Rules, Target, TooManyDenied};
 use crate::worker::{Order, Worker};
 use crate::yielding::give_way;
 use crate::{ProxyConfig, Shared, Sharing};
@@ -38,6 +40,7 @@ pub struct Proxy {
     origin_reachable: Arc<AtomicBool>,
     serving: Arc<AtomicBool>,
     store: Arc<Store<Answer>>,
+    shared: Shared,
 }
 
 /// The acceptor's hold on a worker.
@@ -46,6 +49,7 @@ struct Hand {
     orders: mpsc::UnboundedSender<Order>,
     metrics: Arc<WorkerMetrics>,
     queries: Arc<Queries>,
+    clients: Arc<Clients>,
 }
 
 /// Statements by how they were answered, since the start.
@@ -115,7 +119,13 @@ impl Proxy {
             let metrics = WorkerMetrics::new();
             let (orders, received) = mpsc::unbounded_channel();
             let queries = Arc::new(Queries::default());
-            workers.push(Hand { orders, metrics: Arc::clone(&metrics), queries: Arc::clone(&queries) });
+            let clients = Arc::new(Clients::default());
+            workers.push(Hand {
+                orders,
+                metrics: Arc::clone(&metrics),
+                queries: Arc::clone(&queries),
+                clients: Arc::clone(&clients),
+            });
             let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
             let (cancels, serving) = (Arc::clone(&cancels), Arc::clone(&serving));
@@ -136,6 +146,7 @@ impl Proxy {
                     origin_reachable,
                     serving,
                     fills,
+                    clients,
                     cancels,
                 };
                 worker.run(received).await;
@@ -153,6 +164,7 @@ impl Proxy {
             origin_reachable,
             serving,
             store,
+            shared,
         })
     }
 
@@ -169,6 +181,26 @@ impl Proxy {
     /// The same, for each worker.
     pub fn clients_by_worker(&self) -> Vec<usize> {
         self.workers.iter().map(|hand| hand.metrics.clients.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Who is connected and what they do, by worker; those who came first first.
+    pub fn client_list(&self) -> Vec<ClientSnapshot> {
+        self.workers.iter().enumerate().flat_map(|(worker, hand)| hand.clients.list(worker)).collect()
+    }
+
+    /// How long statements took that were answered from memory.
+    pub fn hit_latencies(&self) -> Latencies {
+        self.collector().latencies(|worker| &worker.hit)
+    }
+
+    /// How long statements took that the origin answered, and whose answers may be kept.
+    pub fn miss_latencies(&self) -> Latencies {
+        self.collector().latencies(|worker| &worker.miss)
+    }
+
+    /// What the answers from memory would have cost the origin.
+    pub fn saved(&self) -> Duration {
+        Duration::from_nanos(self.collector().saved())
     }
 
     /// Whether the last attempt to reach the origin worked (true before the first one).
@@ -193,6 +225,42 @@ impl Proxy {
             Purge::Query(fingerprint) => self.store.purge(|key, _| {
                 key::text(key).is_some_and(|text| larder_sql::digest(text).fingerprint == fingerprint)
             }),
+        }
+    }
+
+    /// What operators have decided about caching.
+    pub fn rules(&self) -> &Rules {
+        &self.shared.rules
+    }
+
+    /// Switches caching off for a statement or a relation until it is allowed again or Larder restarts: from each
+    /// session's next statement on, with this reason. What is in memory is forgotten. `false`: it was off already.
+    ///
+    /// # Errors
+    /// Too much is switched off already.
+    pub fn deny(&self, target: Target, why: Bypass) -> Result<bool, TooManyDenied> {
+        let new = self.shared.rules.deny(target.clone(), why)?;
+        self.forget(&target);
+        Ok(new)
+    }
+
+    /// Takes a denial back; caching begins with nothing. `false`: there was none.
+    pub fn allow(&self, target: &Target) -> bool {
+        // A fill that was under way when it was denied may have been kept since.
+        self.forget(target);
+        self.shared.rules.allow(target)
+    }
+
+    fn forget(&self, target: &Target) {
+        match target {
+            Target::Query(fingerprint) => drop(self.purge(Purge::Query(*fingerprint))),
+            Target::Table(name) => {
+                let Some(catalog) = self.shared.catalog.load_full() else { return };
+                let named = catalog.relations.values().filter(|relation| crate::rules::names(name, relation));
+                for tag in named.filter_map(|relation| self.shared.tags.find(&relation_tag(relation.oid))) {
+                    self.purge(Purge::Tag(&tag));
+                }
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::cancel::Cancels;
+use crate::clients::Clients;
 use crate::metrics::WorkerMetrics;
 use crate::plan::Plans;
 use crate::reply::Answer;
@@ -39,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) serving: Arc<AtomicBool>,
     /// Places for fills under way, over all workers.
     pub(crate) fills: Arc<Semaphore>,
+    /// Who is connected to this worker.
+    pub(crate) clients: Arc<Clients>,
     /// Sessions that can be told to stop waiting, over all workers.
     pub(crate) cancels: Arc<Cancels>,
 }

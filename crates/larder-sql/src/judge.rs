@@ -3,7 +3,7 @@
 //! One pass over the names answers both questions: may the answer be cached (the first reason against it wins), and
 //! what may the statement change. Everything that is not known to be harmless counts as the worst.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use larder_core::catalog::{Catalog, FunctionGroup, Persistence, Relation, RelationKind, Volatility};
@@ -29,7 +29,7 @@ pub(crate) struct Judge<'a> {
     /// Custom settings that the answer depends on.
     pub(crate) settings: BTreeSet<String>,
     /// Views, and relations with policies, that were seen: each is expanded once.
-    expanded: HashSet<u32>,
+    pub(crate) expanded: BTreeSet<u32>,
     /// The first reason against caching.
     pub(crate) refusal: Option<Bypass>,
     /// What it may change.
@@ -49,7 +49,7 @@ impl<'a> Judge<'a> {
             catalog,
             relations: BTreeSet::new(),
             settings: BTreeSet::new(),
-            expanded: HashSet::new(),
+            expanded: BTreeSet::new(),
             refusal: None,
             effect: Effect::default(),
         }

@@ -106,6 +106,8 @@ pub struct ReadPlan {
     /// Names of the custom settings (`app.tenant`) whose values it depends on, in lower case, sorted: read by the
     /// query, by views in it, or by the policies of its relations.
     pub settings: Vec<String>,
+    /// OIDs of the views that it reads those through, sorted.
+    pub views: Vec<u32>,
     /// `/* larder: ttl=30s */`.
     pub ttl: Option<Duration>,
 }
@@ -223,9 +225,10 @@ fn judge_statement(
     match statement.refusal.or(judge.refusal) {
         Some(reason) => (Err(reason), effect),
         None => {
+            let views = judge.expanded.difference(&judge.relations).copied().collect();
             let relations = judge.relations.into_iter().collect();
             let settings = judge.settings.into_iter().collect();
-            (Ok(ReadPlan { relations, settings, ttl: None }), effect)
+            (Ok(ReadPlan { relations, settings, views, ttl: None }), effect)
         }
     }
 }

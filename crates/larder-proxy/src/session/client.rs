@@ -172,12 +172,13 @@ impl Session {
         Some(self.worker.plans.borrow_mut().get(text, types, facts, &self.worker.shared))
     }
 
-    /// The plan for a prepared statement, looked up again only when the facts or the epoch are others.
+    /// The plan for a prepared statement, looked up again only when the facts, the epoch or the rules are others.
     pub(crate) fn plan_of(&self, prepared: &Prepared) -> Option<Rc<Plan>> {
         let facts = self.facts()?;
         if let Some((known, plan)) = &*prepared.plan.borrow()
             && *known == facts.id
             && plan.epoch == self.worker.shared.fence.epoch()
+            && plan.rules == self.worker.shared.rules.generation()
         {
             return Some(Rc::clone(plan));
         }

@@ -180,6 +180,7 @@ impl Session {
             Outcome::Hit { age }
         };
         self.last = Some(outcome);
+        self.count_answer(true);
         self.worker.metrics.saved(entry.cost);
         self.worker.metrics.answered(outcome, arrival);
         if let Some(query) = &plan.query {

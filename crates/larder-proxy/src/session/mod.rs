@@ -40,6 +40,7 @@ use larder_core::Bypass;
 use larder_wire::encode::{self, Severity};
 
 use crate::cancel::CancelSeat;
+use crate::clients::{ClientIdentity, ClientSeat, ClientState};
 use crate::metrics::Outcome;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
@@ -156,6 +157,8 @@ pub(crate) struct Session {
     seat: Option<CancelSeat>,
     /// The origin said why it ends the session.
     farewell: bool,
+    /// What others see of it.
+    client_seat: Option<ClientSeat>,
 }
 
 impl Session {
@@ -205,6 +208,34 @@ impl Session {
             key: Vec::new(),
             seat,
             farewell: false,
+            client_seat: None,
+        }
+    }
+
+    /// Others may see who this is.
+    pub(crate) fn is_of(&mut self, identity: ClientIdentity, pid: Option<u32>) {
+        self.client_seat = Some(self.worker.clients.enter(identity, pid));
+    }
+
+    /// Says what the client does, for others to see.
+    fn show_state(&self) {
+        let Some(seat) = &self.client_seat else { return };
+        let (active, status) = match &self.plain {
+            Some(plain) => (!plain.is_answered(), self.plain_status()),
+            None => (!self.outstanding.is_empty() || self.unsynced, self.transaction.status),
+        };
+        seat.set(if active {
+            ClientState::Active
+        } else if status != b'I' || self.deferred.is_some() {
+            ClientState::IdleInTransaction
+        } else {
+            ClientState::Idle
+        });
+    }
+
+    fn count_answer(&self, hit: bool) {
+        if let Some(seat) = &self.client_seat {
+            seat.answered(hit);
         }
     }
 
@@ -290,6 +321,7 @@ impl Session {
 
     /// Moves bytes between the sockets and the buffers; returns when anything moved (or the worker woke us).
     async fn turn(&mut self) -> io::Result<()> {
+        self.show_state();
         let leave = self.control.leave.get();
         // Writing is progress only where something waits for the room it makes.
         let full = self.client.output.len() >= HIGH_WATER || self.origin.output.len() >= HIGH_WATER;

@@ -46,7 +46,12 @@ impl Default for Plain {
 impl Plain {
     /// Nothing is under way that leaving now would break.
     pub(crate) fn is_idle(&self) -> bool {
-        self.unanswered == 0 && !self.unsynced && self.status == b'I'
+        self.is_answered() && self.status == b'I'
+    }
+
+    /// Nothing that was asked waits for an answer.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.unanswered == 0 && !self.unsynced
     }
 
     /// The client has been given whole frames only.
@@ -139,6 +144,9 @@ impl Session {
                             plain.unanswered = left;
                             self.last = Some(Outcome::Bypass(Bypass::ModeBypass));
                             self.worker.metrics.answered(Outcome::Bypass(Bypass::ModeBypass), plain.started);
+                            if let Some(seat) = &self.client_seat {
+                                seat.answered(false);
+                            }
                         }
                     }
                     b'E' => self.worker.metrics.failed(),

@@ -395,6 +395,7 @@ impl Session {
 
     fn served(&mut self, sent: &Sent) {
         self.last = Some(sent.outcome);
+        self.count_answer(false);
         let elapsed = self.worker.metrics.answered(sent.outcome, sent.started);
         if let Some(query) = &sent.query {
             query.answered(sent.outcome, elapsed);

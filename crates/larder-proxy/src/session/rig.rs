@@ -122,13 +122,20 @@ pub(crate) fn worker(level: Level) -> Worker {
     let fence = Arc::new(Fence::new(config.max_lag));
     Worker {
         store: Store::new(Arc::clone(&fence), config.memory, config.max_result),
-        shared: Shared { fence, tags: Arc::default(), catalog: Arc::default(), sharing: None },
+        shared: Shared {
+            fence,
+            tags: Arc::default(),
+            catalog: Arc::default(),
+            sharing: None,
+            rules: Arc::default(),
+        },
         exchange: None,
         metrics: WorkerMetrics::new(),
         plans: RefCell::new(Plans::new(Arc::default())),
         origin_reachable: Arc::new(AtomicBool::new(true)),
         serving: Arc::new(AtomicBool::new(true)),
         fills: Arc::new(Semaphore::new(config.max_inflight_fills)),
+        clients: Arc::default(),
         cancels: Arc::default(),
         config: Arc::new(config),
     }

@@ -16,6 +16,7 @@ use super::fill::{FOLLOW, Fill, PLACE};
 use super::forward::Route;
 use super::share::Asked;
 use crate::cancel::Cancelled;
+use crate::clients::ClientState;
 use crate::facts;
 use crate::metrics::Outcome;
 use crate::plan::Plan;
@@ -180,6 +181,9 @@ impl Session {
     /// next Sync would have to be skipped.)
     async fn wait<T>(&self, request: Request, what: impl Future<Output = T>) -> Result<T, Cancelled> {
         let flushed = matches!(request, Request::Batch { tag, .. } if tag != b'S');
+        if let Some(seat) = &self.client_seat {
+            seat.set(ClientState::Waiting);
+        }
         match &self.seat {
             Some(seat) if !flushed => seat.wait(what).await,
             _ => Ok(what.await),

@@ -123,11 +123,14 @@ async fn bring_up(worker: &Rc<Worker>, control: &Rc<Control>, arrival: Arrival) 
     match logged_in {
         Ok(LoggedIn { origin, key }) => {
             // A session without a cache never waits here.
-            let seat = key.filter(|_| worker.config.serve).map(|key| worker.cancels.enter(&key));
+            let seat = key.as_ref().filter(|_| worker.config.serve).map(|key| worker.cancels.enter(key));
+            let pid = key.as_ref().and_then(|key| key.first_chunk()).map(|pid| u32::from_be_bytes(*pid));
+            let identity = opened.identity();
             let Opened { client, peer, database, replication, .. } = opened;
             tracing::debug!(client = %peer, database, tls = client.stream().is_tls(), "session begins");
             let (worker, control) = (Rc::clone(worker), Rc::clone(control));
-            let session = Session::new(worker, control, client, origin, database, replication, seat);
+            let mut session = Session::new(worker, control, client, origin, database, replication, seat);
+            session.is_of(identity, pid);
             Ok(Some(Begun::Session(Box::new(session))))
         }
         Err(Refused::Told) => {

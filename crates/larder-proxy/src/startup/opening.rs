@@ -8,6 +8,7 @@ use larder_wire::startup::{Opening, opening, opening_size};
 use tokio::net::TcpStream;
 
 use super::{Arrival, flush, goodbye, more, origin, proxy_header, refuse};
+use crate::clients::ClientIdentity;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
 
@@ -24,9 +25,23 @@ pub(super) struct Opened {
     pub(super) certificate: Option<String>,
     pub(super) user: Option<String>,
     pub(super) database: String,
+    pub(super) application_name: String,
     pub(super) replication: bool,
     /// The startup message as it came.
     pub(super) message: Vec<u8>,
+}
+
+impl Opened {
+    /// Who it is, for others to see.
+    pub(super) fn identity(&self) -> ClientIdentity {
+        ClientIdentity {
+            address: self.peer,
+            tls: self.client.stream().is_tls(),
+            user: self.user.clone().unwrap_or_default(),
+            database: self.database.clone(),
+            application_name: self.application_name.clone(),
+        }
+    }
 }
 
 /// What has been agreed on so far.
@@ -136,6 +151,7 @@ async fn first_messages(
                 let opened = Opened {
                     user: startup.get("user").filter(|user| !user.is_empty()).map(text),
                     database: text(startup.database().unwrap_or_default()),
+                    application_name: text(startup.get("application_name").unwrap_or_default()),
                     replication: startup.is_replication(),
                     message: message.to_vec(),
                     certificate: agreed.certificate,

@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use larder_core::relation_tag;
 use larder_proxy::{Console, Purge, Refusal, Reply};
 
+use super::rules;
 use super::views::{self, Table};
 use crate::commands::explained;
+use crate::events::Kind;
 use crate::serve::Shared;
 
 /// The database's name.
@@ -15,25 +17,33 @@ pub(crate) const DATABASE: &str = "larder";
 /// A view by its name.
 type View = (&'static str, fn(&Shared) -> Table, &'static str);
 
-const VIEWS: [View; 10] = [
+const VIEWS: [View; 12] = [
     ("STATUS", views::status, "the state of everything"),
     ("STATS", views::stats, "statements by how they were answered"),
     ("QUERIES", views::queries, "statements without their values, the costliest first"),
     ("REASONS", views::reasons, "why statements are not cached, the costliest first"),
     ("TABLES", views::tables, "relations that cached answers depend on"),
-    ("CLIENTS", views::clients, "clients connected, by worker"),
+    ("RULES", rules::view, "what may be cached: by DENY, and by the configuration"),
+    ("CLIENTS", views::clients, "clients connected, what they do and what they get from memory"),
+    ("EVENTS", views::events, "what happened lately: feed, lease, epoch, mode, rules, ..."),
     ("FEED", views::feed, "how far the change feed has come"),
     ("TIERS", views::tiers, "where answers are kept"),
     ("CONFIG", views::config, "the effective configuration"),
     ("VERSION", |_| views::version(), "version and revision"),
 ];
 
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("EXPLAIN CACHE <sql>", "would it be cached? on what does it depend, or why not"),
     ("PURGE ALL", "forget every answer"),
     ("PURGE TABLE <name>", "forget the answers that depend on a relation"),
     ("PURGE QUERY '<fingerprint>'", "forget the answers of a statement, see SHOW QUERIES"),
     ("PURGE TAG '<tag>'", "forget the answers that depend on a tag, such as rel:16384"),
+    (
+        "DENY QUERY '<fingerprint>'",
+        "cache the statement no more, until it is allowed again or Larder restarts",
+    ),
+    ("DENY TABLE <name>", "the same with every statement that reads a table or view"),
+    ("ALLOW QUERY, TABLE or ALL", "take that back"),
     ("SET MODE = 'serve' | 'bypass'", "answer from memory, or not; PAUSE and RESUME say the same"),
     ("SHUTDOWN", "stop at once"),
     ("SHUTDOWN WAIT_FOR_CLIENTS", "stop as on SIGTERM: transactions may finish"),
@@ -76,6 +86,8 @@ impl Console for AdminConsole {
                 _ => Err(syntax("EXPLAIN CACHE <sql>")),
             },
             "PURGE" => purge(&shared, rest),
+            "DENY" => rules::deny(&shared, rest),
+            "ALLOW" => rules::allow(&shared, rest),
             "SET" => set_mode(&shared, rest),
             "PAUSE" if rest.is_empty() => switch(&shared, false, "PAUSE"),
             "RESUME" if rest.is_empty() => switch(&shared, true, "RESUME"),
@@ -148,6 +160,7 @@ fn purge(shared: &Shared, rest: &str) -> Result<Reply, Refusal> {
         }
     };
     tracing::info!(what = rest, purged, "answers purged by an operator");
+    shared.events.note(Kind::Purge, format!("PURGE {rest}: {purged} answers forgotten"));
     Ok(done(format!("PURGE {purged}")))
 }
 
@@ -186,11 +199,11 @@ fn shut_down(shared: &Shared, rest: &str) -> Result<Reply, Refusal> {
     Ok(done("SHUTDOWN".to_owned()))
 }
 
-fn done(tag: String) -> Reply {
+pub(super) fn done(tag: String) -> Reply {
     Reply { tag, ..Reply::default() }
 }
 
-fn syntax(expected: &str) -> Refusal {
+pub(super) fn syntax(expected: &str) -> Refusal {
     Refusal {
         sqlstate: "42601",
         message: "this is no statement of the admin database".to_owned(),
@@ -198,12 +211,12 @@ fn syntax(expected: &str) -> Refusal {
     }
 }
 
-fn split(text: &str) -> (&str, &str) {
+pub(super) fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     text.split_once(char::is_whitespace).map_or((text, ""), |(word, rest)| (word, rest.trim()))
 }
 
-fn unquoted(text: &str) -> String {
+pub(super) fn unquoted(text: &str) -> String {
     let text = text.trim();
     let inner = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
     inner.map_or_else(|| text.to_owned(), |inner| inner.replace("''", "'"))

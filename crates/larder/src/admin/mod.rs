@@ -2,8 +2,11 @@
 
 mod api;
 mod console;
+mod history;
 mod metrics;
+mod page;
 mod process;
+mod rules;
 mod status;
 mod valkey;
 mod views;
@@ -20,6 +23,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub(crate) use console::{AdminConsole, DATABASE, Shutdown};
+pub(crate) use history::History;
 pub(crate) use metrics::Metrics;
 pub(crate) use status::finding;
 
@@ -45,16 +49,21 @@ impl Admin {
     /// Serves until the future is dropped.
     pub(crate) async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
         let routes = Router::new()
-            .route("/", get(index))
+            .route("/", get(page::page))
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics_text))
-            .route("/api/v1/status", get(async |State(admin): State<Self>| Json(status::json(&admin.shared))))
-            .route("/api/v1/queries", get(async |State(admin): State<Self>| table(&admin, views::queries)))
-            .route("/api/v1/tables", get(async |State(admin): State<Self>| table(&admin, views::tables)))
-            .route("/api/v1/reasons", get(async |State(admin): State<Self>| table(&admin, views::reasons)))
-            .route("/api/v1/config", get(async |State(admin): State<Self>| Json(admin.shared.config.clone())))
+            .route("/api/v1/status", get(api::status))
+            .route("/api/v1/history", get(api::history))
+            .route("/api/v1/queries", get(api::queries))
+            .route("/api/v1/tables", get(api::tables))
+            .route("/api/v1/reasons", get(api::reasons))
+            .route("/api/v1/clients", get(api::clients))
+            .route("/api/v1/events", get(api::events))
+            .route("/api/v1/rules", get(api::rules))
+            .route("/api/v1/config", get(api::config))
             .route("/api/v1/purge", post(api::purge))
+            .route("/api/v1/deny", post(api::deny))
             .route("/api/v1/mode", post(api::mode))
             .with_state(self);
         axum::serve(listener, routes).await
@@ -68,14 +77,6 @@ pub(crate) async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
             "cannot listen on {addr} for admin HTTP: {error}\n  -> choose another address: --admin ADDR"
         )
     })
-}
-
-async fn index() -> &'static str {
-    "larder\n\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/queries\n/api/v1/tables\n/api/v1/reasons\n/api/v1/config\n"
-}
-
-fn table(admin: &Admin, view: fn(&Shared) -> views::Table) -> Json<serde_json::Value> {
-    Json(view(&admin.shared).json())
 }
 
 /// The feed's state is information here, not a condition: without it Larder serves as a plain proxy.

@@ -21,9 +21,11 @@ pub(super) fn json(shared: &Shared) -> Json {
         "version": crate::VERSION,
         "uptime_seconds": shared.started.elapsed().as_secs_f64(),
         "mode": if shared.proxy.is_serving() { shared.mode.name() } else { crate::config::Mode::Bypass.name() },
+        "revision": crate::REVISION,
         "level": shared.level.name(),
+        "max_lag_seconds": shared.max_lag.as_secs_f64(),
         "listen": shared.proxy.local_addr().to_string(),
-        "origin": { "address": shared.origin, "reachable": shared.origin_problem().is_none() },
+        "origin": { "address": shared.origin, "reachable": shared.origin_problem().is_none(), "problem": shared.origin_problem() },
         "draining": shared.is_draining(),
         "feed": {
             "state": state_name(shared),
@@ -37,7 +39,7 @@ pub(super) fn json(shared: &Shared) -> Json {
         "lease": { "holds": fence.lease_holds(now), "remaining_seconds": fence.lease_remaining(now).as_secs_f64() },
         "epoch": fence.epoch(),
         "tiers": {
-            "l1": { "entries": entries, "bytes": bytes },
+            "l1": { "entries": entries, "bytes": bytes, "max_bytes": shared.memory },
             "l2": shared.shared_tier.as_ref().map(|tier| valkey::status(&tier.valkey)),
         },
         "shared": shared.shared_tier.as_ref().map(|tier| tier.status(fence)),

@@ -2,11 +2,12 @@
 
 use larder_cache::Moment;
 use larder_core::{Catalog, Lsn, relation_tag};
-use larder_proxy::QuerySnapshot;
+use larder_proxy::{ClientSnapshot, QuerySnapshot};
 use serde_json::{Map, Value as Json, json};
 
 use super::metrics::seconds_between;
 use super::status;
+use crate::events::Event;
 use crate::serve::Shared;
 
 /// Rows of values: numbers are numbers, and what is not known is null.
@@ -17,19 +18,22 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn new<const N: usize>(columns: [&'static str; N], rows: impl IntoIterator<Item = [Json; N]>) -> Self {
+    pub(super) fn new<const N: usize>(
+        columns: [&'static str; N],
+        rows: impl IntoIterator<Item = [Json; N]>,
+    ) -> Self {
         Self { columns: columns.to_vec(), rows: rows.into_iter().map(Vec::from).collect() }
     }
 
-    /// A list of objects.
-    pub(crate) fn json(&self) -> Json {
+    /// A list of objects: the first so many.
+    pub(crate) fn json(&self, limit: usize) -> Json {
         let object = |row: &Vec<Json>| {
             let fields = self.columns.iter().zip(row);
             Json::Object(
                 fields.map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<Map<_, _>>(),
             )
         };
-        self.rows.iter().map(object).collect()
+        self.rows.iter().take(limit).map(object).collect()
     }
 
     /// The rows as text.
@@ -78,8 +82,33 @@ pub(crate) fn stats(shared: &Shared) -> Table {
     Table::new(["outcome", "statements", "percent"], rows)
 }
 
+/// Which statements come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Those that cost the origin, or saved it, most.
+    Cost,
+    /// Those that saved most.
+    Saved,
+    /// Of those that are not cached, those that cost most.
+    Uncached,
+}
+
 /// Statements without their values; those first that cost or saved most.
 pub(crate) fn queries(shared: &Shared) -> Table {
+    queries_by(shared, Order::Cost)
+}
+
+/// The same in another order.
+pub(crate) fn queries_by(shared: &Shared, order: Order) -> Table {
+    let mut queries = shared.proxy.queries();
+    match order {
+        Order::Cost => {}
+        Order::Saved => queries.sort_by_key(|query| std::cmp::Reverse(query.saved)),
+        Order::Uncached => {
+            queries.retain(|query| query.bypassed > 0);
+            queries.sort_by_key(|query| std::cmp::Reverse(query.origin_time));
+        }
+    }
     let row = |query: QuerySnapshot| {
         let calls = query.calls();
         [
@@ -113,7 +142,7 @@ pub(crate) fn queries(shared: &Shared) -> Table {
         "idle_seconds",
         "query",
     ];
-    Table::new(columns, shared.proxy.queries().into_iter().map(row))
+    Table::new(columns, queries.into_iter().map(row))
 }
 
 /// Why statements were not cached, the costliest reason first.
@@ -124,10 +153,11 @@ pub(crate) fn reasons(shared: &Shared) -> Table {
             json!(reason.count),
             json!(seconds(reason.time)),
             json!(reason.reason.explanation()),
+            json!(reason.reason.remedy()),
         ]
     };
     Table::new(
-        ["reason", "statements", "origin_seconds", "explanation"],
+        ["reason", "statements", "origin_seconds", "explanation", "remedy"],
         shared.proxy.reasons().into_iter().map(row),
     )
 }
@@ -166,13 +196,58 @@ pub(crate) fn tables(shared: &Shared) -> Table {
 const TABLES: [&str; 7] =
     ["relation", "queries", "hits", "misses", "invalidated", "saved_seconds", "last_change"];
 
-/// Clients by worker.
+/// Everybody who is connected, those who came first first.
 pub(crate) fn clients(shared: &Shared) -> Table {
-    let per_worker = shared.proxy.clients_by_worker();
-    Table::new(
-        ["worker", "clients"],
-        per_worker.into_iter().enumerate().map(|(worker, clients)| [json!(worker), json!(clients)]),
-    )
+    let row = |client: ClientSnapshot| {
+        let who = &client.identity;
+        [
+            json!(client.pid),
+            json!(client.worker),
+            json!(who.user),
+            json!(who.database),
+            json!(who.application_name),
+            json!(who.address.to_string()),
+            json!(who.tls),
+            json!(client.state.name()),
+            json!(seconds(client.state_for)),
+            json!(seconds(client.connected)),
+            json!(client.statements),
+            json!(client.hits),
+        ]
+    };
+    Table::new(CLIENTS, shared.proxy.client_list().into_iter().map(row))
+}
+
+const CLIENTS: [&str; 12] = [
+    "pid",
+    "worker",
+    "user",
+    "database",
+    "application_name",
+    "address",
+    "tls",
+    "state",
+    "state_seconds",
+    "connected_seconds",
+    "statements",
+    "hits",
+];
+
+/// What happened lately, the latest first. Times are in milliseconds since 1970.
+pub(crate) fn events(shared: &Shared) -> Table {
+    let row = |event: Event| {
+        let at = event.at.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let level = if event.warning { "warning" } else { "info" };
+        [
+            json!(event.id),
+            json!(u64::try_from(at.as_millis()).unwrap_or(u64::MAX)),
+            json!(event.kind.name()),
+            json!(level),
+            json!(event.times),
+            json!(event.text),
+        ]
+    };
+    Table::new(["id", "at", "kind", "level", "times", "event"], shared.events.list().into_iter().map(row))
 }
 
 /// How far the feed has come.

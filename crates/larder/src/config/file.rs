@@ -5,12 +5,20 @@ use toml::de::{DeTable, DeValue};
 use super::KEYS;
 use super::layers::{Source, check_path};
 use super::problem::Problem;
+use super::rules::{self, Written};
 
 /// A value as text, the path of its key, and the line it stands on.
 pub(super) type Line = (String, String, usize);
 
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) lines: Vec<Line>,
+    pub(super) rules: Vec<Written>,
+}
+
 /// Reads a file. What is wrong with it goes to `problems`, with line numbers.
-pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Contents {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(path, &text, problems),
         Err(error) => {
@@ -20,13 +28,13 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Line> {
                 what,
                 mend: "name a readable file with --config".to_owned(),
             });
-            Vec::new()
+            Contents::default()
         }
     }
 }
 
 /// Reads what a file of that name holds.
-pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Line> {
+pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Contents {
     let problem = |line: usize, what: String, mend: String| Problem {
         place: Some(Source::File(path.to_owned(), line)),
         what,
@@ -38,11 +46,25 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let mend = "the file is in TOML: https://toml.io".to_owned();
             problems.push(problem(line, error.message().to_owned(), mend));
-            return Vec::new();
+            return Contents::default();
         }
     };
-    let mut found = Vec::new();
+    let mut found = Contents::default();
     for (section, value) in table.get_ref().iter() {
+        if let (Some(tables), "rule") = (value.get_ref().as_array(), &**section.get_ref()) {
+            for table in tables.iter() {
+                let line = line_of(text, table.span().start);
+                let place = Source::File(path.to_owned(), line);
+                let rule = table.get_ref().as_table().ok_or_else(|| {
+                    ("\"rule\" is a list of sections".to_owned(), "begin each rule with [[rule]]".to_owned())
+                });
+                match rule.and_then(rules::parse) {
+                    Ok(rule) => found.rules.push(Written { rule, source: place }),
+                    Err((what, mend)) => problems.push(problem(line, what, mend)),
+                }
+            }
+            continue;
+        }
         let Some(keys) = value.get_ref().as_table() else {
             let line = line_of(text, section.span().start);
             let (what, mend) = match check_path(section.get_ref()) {
@@ -57,7 +79,7 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec
             let path = format!("{}.{}", section.get_ref(), key.get_ref());
             let checked = check_path(&path).and_then(|()| scalar(&path, value.get_ref()));
             match checked {
-                Ok(text) => found.push((path, text, line)),
+                Ok(text) => found.lines.push((path, text, line)),
                 Err((what, mend)) => problems.push(problem(line, what, mend)),
             }
         }
@@ -65,7 +87,7 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec
     found
 }
 
-fn scalar(path: &str, value: &DeValue<'_>) -> Result<String, (String, String)> {
+pub(super) fn scalar(path: &str, value: &DeValue<'_>) -> Result<String, (String, String)> {
     match value {
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Integer(number) => {

@@ -15,6 +15,9 @@ pub(crate) fn config_file(text: &[u8]) {
             let printed = toml(&effective);
             let again = read(&printed).unwrap_or_else(|errors| panic!("{errors}\n{printed}"));
             assert_eq!(again.config.shown(), effective.config.shown(), "{printed}");
+            let rules =
+                |of: &Effective| of.rules.iter().map(|written| written.rule.clone()).collect::<Vec<_>>();
+            assert_eq!(rules(&again), rules(&effective), "{printed}");
         }
         Err(errors) => {
             assert!(!errors.0.is_empty());

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::problem::Problem;
+use super::rules::Written;
 use super::{KEYS, Key, file, unsupported};
 
 /// Where configuration is looked for when `--config` is not given, in this order.
@@ -77,9 +78,12 @@ pub(super) struct Setting {
     pub(super) source: Source,
 }
 
-/// Every value by the path of its key; a stronger layer replaces a weaker one.
+/// Every value by the path of its key; a stronger layer replaces a weaker one. And the rules, which only a file has.
 #[derive(Debug)]
-pub(super) struct Layers(HashMap<String, Setting>);
+pub(super) struct Layers {
+    settings: HashMap<String, Setting>,
+    rules: Vec<Written>,
+}
 
 impl Given {
     /// The file to read: the one asked for, or the first default place that has one.
@@ -130,23 +134,25 @@ impl Layers {
             let (path, text, source) = (key.path(), key.default.to_owned(), Source::Default);
             (path.clone(), Setting { path, text, source })
         };
-        Self(KEYS.iter().map(default).collect())
+        Self { settings: KEYS.iter().map(default).collect(), rules: Vec::new() }
     }
 
     /// What a file says.
-    pub(super) fn file(&mut self, path: &Path, lines: Vec<file::Line>) {
-        for (name, text, line) in lines {
+    pub(super) fn file(&mut self, path: &Path, contents: file::Contents) {
+        self.rules = contents.rules;
+        for (name, text, line) in contents.lines {
             self.put(name, text, Source::File(path.to_owned(), line));
         }
     }
 
-    /// The values in the order of [`KEYS`].
-    pub(super) fn into_settings(mut self) -> Vec<Setting> {
-        KEYS.iter().filter_map(|key| self.0.remove(&key.path())).collect()
+    /// The values in the order of [`KEYS`], and the rules.
+    pub(super) fn into_settings(mut self) -> (Vec<Setting>, Vec<Written>) {
+        let settings = KEYS.iter().filter_map(|key| self.settings.remove(&key.path())).collect();
+        (settings, self.rules)
     }
 
     fn put(&mut self, path: String, text: String, source: Source) {
-        self.0.insert(path.clone(), Setting { path, text, source });
+        self.settings.insert(path.clone(), Setting { path, text, source });
     }
 
     fn environment(&mut self, variables: &[(String, String)], problems: &mut Vec<Problem>) {
@@ -195,6 +201,9 @@ impl Layers {
 pub(super) fn check_path(path: &str) -> Result<(), (String, String)> {
     if KEYS.iter().any(|key| key.path() == path) {
         return Ok(());
+    }
+    if path == "rule" || path.starts_with("rule.") {
+        return Err(("rules are written in the file".to_owned(), "begin each with [[rule]]".to_owned()));
     }
     if let Some(what) = unsupported::path(path) {
         return Err((what, "remove it".to_owned()));

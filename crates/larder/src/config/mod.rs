@@ -12,6 +12,7 @@ mod layers;
 mod origin_url;
 mod problem;
 mod render;
+mod rules;
 mod unsupported;
 mod valkey;
 mod values;
@@ -26,6 +27,7 @@ pub(crate) use origin_url::{OriginUrl, Target};
 pub(crate) use problem::ConfigErrors;
 use problem::Problem;
 pub(crate) use render::{json, schema, toml};
+use rules::Written;
 use valkey::{Prefix, Switch, TierUrl};
 pub(crate) use values::{
     Address, Auth, ChangeSource, Count, Filter, Format, Fraction, ListenTls, Mode, OriginTls, Plugin, Size,
@@ -241,6 +243,8 @@ pub(crate) struct Effective {
     pub(crate) config: Config,
     /// Where they came from, in the order of [`KEYS`].
     pub(crate) sources: Vec<Source>,
+    /// `[[rule]]`, in order.
+    pub(crate) rules: Vec<Written>,
 }
 
 /// For a flag that is no setting; zero is allowed, with or without a unit.
@@ -268,17 +272,22 @@ pub(crate) fn load(given: &Given) -> Result<Effective, ConfigErrors> {
 }
 
 fn typed_layers(layers: Layers, mut problems: Vec<Problem>) -> Result<Effective, ConfigErrors> {
-    let settings = layers.into_settings();
+    let (settings, rules) = layers.into_settings();
     let sources: Vec<_> = settings.iter().map(|setting| setting.source.clone()).collect();
     let config = Config::assemble(&mut settings.into_iter(), &mut problems);
     problems.extend(config.iter().flat_map(|config| access::contradictions(config, &sources)));
     match config {
-        Some(config) if problems.is_empty() => Ok(Effective { config, sources }),
+        Some(config) if problems.is_empty() => Ok(Effective { config, sources, rules }),
         _ => Err(ConfigErrors(problems)),
     }
 }
 
 impl Effective {
+    /// The rules, in order.
+    pub(crate) fn rules(&self) -> Vec<larder_proxy::Rule> {
+        self.rules.iter().map(|written| written.rule.clone()).collect()
+    }
+
     /// What only commands that talk to the origin need.
     pub(crate) fn require_origin(&self) -> Result<(), ConfigErrors> {
         if self.config.origin.url.is_some() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Effective, KEYS, Key, Source};
+use super::{Effective, KEYS, Key, Source, rules};
 
 /// TOML that can be used as a configuration file (but for masked secrets), the source of each value in a comment.
 pub(crate) fn toml(effective: &Effective) -> String {
@@ -18,6 +18,7 @@ pub(crate) fn toml(effective: &Effective) -> String {
         let line = format!("{} = {}", key.name, literal(&value));
         let _ = writeln!(out, "{line:<44} # {source}");
     }
+    out.extend(effective.rules.iter().map(rules::toml));
     out
 }
 
@@ -29,6 +30,9 @@ pub(crate) fn json(effective: &Effective) -> Json {
         if let Json::Object(section) = section {
             section.insert(key.name.to_owned(), json!({ "value": value, "source": source.to_string() }));
         }
+    }
+    if !effective.rules.is_empty() {
+        sections.insert("rule".to_owned(), effective.rules.iter().map(rules::json).collect());
     }
     Json::Object(sections)
 }
@@ -53,6 +57,7 @@ pub(crate) fn schema() -> Json {
             properties.insert(key.name.to_owned(), property);
         }
     }
+    sections.insert("rule".to_owned(), rules::schema());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "larder.toml",

@@ -105,7 +105,7 @@ fn all_problems_are_reported_together_with_their_place() {
 #[test]
 fn what_comes_later_is_refused_by_name() {
     for (given, expected) in [
-        (flags(&[("rule.cache", "true")]), "[rule] is not supported by this version"),
+        (flags(&[("rule.cache", "true")]), "rules are written in the file"),
         (flags(&[("cache.mode", "shadow")]), "\"shadow\" is not supported by this version"),
         (environment(&[("LARDER_DRAIN_CLIENT_MAX_AGE_FILE", "x")]), "drain.client_max_age is not supported"),
     ] {
@@ -228,6 +228,43 @@ fn unknown_variables_are_errors_and_service_links_of_kubernetes_are_not() {
     ];
     assert!(load(&environment(&links)).is_ok());
     assert!(load(&environment(&[("LARDER_PORT", "6433")])).is_err());
+}
+
+#[test]
+fn rules_are_read_in_order_and_printed_as_they_would_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("larder.toml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load(&Given { file: Some(path.clone()), flags: Vec::new(), environment: Vec::new() })
+    };
+    let text = "[[rule]]\nmatch = { table = \"orders\" }\ncache = false\n\n\
+                [[rule]]\nmatch = { query = \"00000000000000ff\" }\nttl = \"1m\"\n";
+    let rules = read(text).unwrap().rules();
+    assert_eq!((rules[0].cache, rules[1].cache), (false, true));
+    assert_eq!(rules[1].ttl.map(|ttl| ttl.as_secs()), Some(60));
+    assert_eq!(
+        rules.iter().map(|rule| rule.when.to_string()).collect::<Vec<_>>(),
+        ["table orders", "query 00000000000000ff"]
+    );
+    let printed = toml(&read(text).unwrap());
+    assert_eq!(read(&printed).unwrap().rules(), rules, "{printed}");
+    for (rule, expected) in [
+        ("cache = false", "[[rule]] has no match"),
+        ("match = { table = \"t\" }", "[[rule]] decides nothing"),
+        ("match = { table = \"t\" }\ncache = false\nttl = \"1s\"", "a ttl for what is not cached"),
+        ("match = { tabel = \"t\" }\ncache = false", "did you mean \"table\"?"),
+        ("match = { table = \"t\", role = \"r\" }\ncache = false", "rule.match has not one condition"),
+        ("match = { query = \"t\" }\ncache = false", "rule.match.query: \"t\" is not a fingerprint"),
+        ("match = { role = 1 }\ncache = false", "rule.match.role is not a name"),
+        ("match = \"t\"\ncache = false", "rule.match: string is not a condition"),
+        ("match = { table = \"t\" }\ncache = \"no\"", "rule.cache is neither true nor false"),
+        ("match = { table = \"t\" }\nttl = \"1\"", "rule.ttl: \"1\" has no unit of time"),
+        ("match = { table = \"t\" }\ncahce = false", "did you mean \"cache\"?"),
+    ] {
+        let said = read(&format!("[cache]\n[[rule]]\n{rule}\n")).unwrap_err().to_string();
+        assert!(said.contains(expected) && said.contains("larder.toml:2: "), "{rule}: {said}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{Shared, security};
 use crate::config::Config;
+use crate::events::{Events, Kind};
 
 /// A panic in the feed is a bug; how long until it starts anew.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -125,7 +126,7 @@ pub(super) async fn log_changes(shared: Arc<Shared>) {
         ticks.tick().await;
         let state = shared.health.get();
         if !same(&said, &state) {
-            say(&state, &shared.health);
+            say(&state, &shared.health, &shared.events);
             said = state;
         }
     }
@@ -139,14 +140,17 @@ fn same(a: &FeedState, b: &FeedState) -> bool {
     }
 }
 
-fn say(state: &FeedState, health: &FeedHealth) {
+fn say(state: &FeedState, health: &FeedHealth, events: &Events) {
     match state {
         FeedState::Starting => info!("change feed: starting"),
         FeedState::Connected => {
             let gaps = health.gaps.load(std::sync::atomic::Ordering::Relaxed);
+            events.note(Kind::Feed, "Change feed connected");
             info!(gaps, "change feed: connected; answers come from memory while they are provably fresh");
         }
         FeedState::Disconnected { findings, .. } => {
+            let problems: Vec<_> = findings.iter().map(|finding| finding.problem.as_str()).collect();
+            events.warn(Kind::Feed, format!("Change feed lost: {}", problems.join("; ")));
             warn!("change feed: not connected; Larder is a plain proxy until it is");
             for finding in findings {
                 warn!(code = finding.code, "{} -> {}", finding.problem, finding.remedy);

@@ -4,6 +4,7 @@
 //! clients nor a huge transaction delays the other; admin HTTP, signals and the probe share this one.
 
 mod feed;
+mod observe;
 mod probe;
 mod secrets;
 mod security;
@@ -20,7 +21,7 @@ use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, FeedHealth, Finding, Level};
 use larder_login::scram::Verifier;
 use larder_login::{OriginTls, Secret};
-use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig};
+use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig, Rules};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -32,8 +33,9 @@ pub(crate) use secrets::Question;
 pub(crate) use security::{access, notes, origin_tls};
 pub(crate) use sharing::SharedTier;
 
-use crate::admin::{self, Admin, AdminConsole, Shutdown};
+use crate::admin::{self, Admin, AdminConsole, History, Shutdown};
 use crate::config::{Config, ConfigErrors, Effective, Mode};
+use crate::events::{Events, Kind};
 
 /// What the parts of a running Larder share with the admin server.
 #[derive(Debug)]
@@ -49,6 +51,12 @@ pub(crate) struct Shared {
     pub(crate) shared_tier: Option<SharedTier>,
     pub(crate) mode: Mode,
     pub(crate) level: Level,
+    /// The bound of the lease.
+    pub(crate) max_lag: Duration,
+    /// Bytes of the tier in memory, at most.
+    pub(crate) memory: usize,
+    pub(crate) events: Events,
+    pub(crate) history: History,
     /// `host:port`.
     pub(crate) origin: String,
     /// Whether there is a feed at all (not in mode bypass).
@@ -111,6 +119,13 @@ impl Shared {
         catalog.resolve(schema, name, &path).map(|relation| relation.oid)
     }
 
+    /// Its name with its schema.
+    pub(crate) fn relation_name(&self, name: &str) -> Option<String> {
+        let oid = self.relation(name)?;
+        let catalog = self.catalog.load_full()?;
+        catalog.relations.get(&oid).map(|found| format!("{}.{}", found.schema, found.name))
+    }
+
     /// Switches answers from memory off and on.
     pub(crate) fn set_serving(&self, serving: bool) -> Result<(), String> {
         if self.mode != Mode::Serve {
@@ -119,6 +134,7 @@ impl Shared {
         if self.proxy.is_serving() != serving {
             let mode = if serving { "serve" } else { "bypass" };
             info!(mode, "mode switched by an operator");
+            self.events.note(Kind::Mode, format!("Mode {mode}, by an operator"));
         }
         self.proxy.set_serving(serving);
         Ok(())
@@ -171,6 +187,7 @@ impl Larder {
             tags: tags.clone(),
             catalog: catalog.clone(),
             sharing: shared_tier.as_ref().map(SharedTier::sharing),
+            rules: Arc::new(Rules::new(effective.rules())),
         };
         let listen = config.listen_addr();
         let tls = origin_tls(config).map_err(unusable)?;
@@ -194,6 +211,10 @@ impl Larder {
             shared_tier,
             mode: config.cache.mode,
             level: config.freshness.level,
+            max_lag: config.freshness.max_lag.0,
+            memory: config.cache.memory.0,
+            events: Events::default(),
+            history: History::default(),
             origin: format!("{}:{}", target.host, target.port),
             feed_wanted: config.cache.mode == Mode::Serve,
             started: Instant::now(),
@@ -218,6 +239,7 @@ impl Larder {
             }),
             tokio::spawn(probe::run(shared.clone(), target.clone(), tls, config.origin.connect_timeout.0)),
             tokio::spawn(feed::log_changes(shared.clone())),
+            tokio::spawn(observe::run(shared.clone())),
         ];
         Ok(Self { shared, admin_addr, _feed: feed, _keeper: keeper, tasks })
     }
@@ -225,6 +247,7 @@ impl Larder {
     /// Turns unready, lets transactions finish for at most `grace`, closes what is left.
     pub(crate) async fn drain(&self, grace: Duration) {
         self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.events.note(Kind::Drain, format!("Draining: transactions may finish for {grace:?}"));
         self.shared.proxy.drain(grace).await;
     }
 }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::{OriginState, Shared};
 use crate::config::Target;
+use crate::events::Kind;
 
 /// Between two looks. Each costs the origin a short-lived process, so none is made while the feed is connected.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,9 +29,13 @@ pub(super) async fn run(shared: Arc<Shared>, target: Target, tls: OriginTls, tim
         };
         match state {
             OriginState::Unreachable(why) if news => {
-                warn!("origin {} cannot be reached: {why}", shared.origin)
+                warn!("origin {} cannot be reached: {why}", shared.origin);
+                shared.events.warn(Kind::Origin, format!("The origin cannot be reached: {why}"));
             }
-            OriginState::Reachable if news => info!("origin {} answers again", shared.origin),
+            OriginState::Reachable if news => {
+                info!("origin {} answers again", shared.origin);
+                shared.events.note(Kind::Origin, "The origin answers again");
+            }
             _ => {}
         }
         tokio::time::sleep(EVERY).await;

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::larder;
 
-const QUERY: &str = "select id, name from things where id = ";
+pub(crate) const QUERY: &str = "select id, name from things where id = ";
 
-async fn start(pg: &Postgres) -> Larder {
+pub(crate) async fn start(pg: &Postgres) -> Larder {
     pg.sql("create table things (id int primary key, name text); insert into things values (1, 'one'), (2, 'two')")
         .unwrap();
     let larder = Larder::builder()
@@ -34,16 +34,16 @@ async fn start(pg: &Postgres) -> Larder {
     larder
 }
 
-fn operator() -> Login {
+pub(crate) fn operator() -> Login {
     Login::new("operator", "larder").password("it's secret")
 }
 
-async fn rows(client: &mut RawClient, sql: &str) -> Vec<Vec<String>> {
+pub(crate) async fn rows(client: &mut RawClient, sql: &str) -> Vec<Vec<String>> {
     let rows = client.rows(sql).await.unwrap();
     rows.into_iter().map(|row| row.into_iter().map(|value| value.unwrap_or_default()).collect()).collect()
 }
 
-async fn fingerprint(client: &mut RawClient) -> String {
+pub(crate) async fn fingerprint(client: &mut RawClient) -> String {
     let queries = rows(client, "SHOW QUERIES").await;
     let ours = queries.iter().find(|row| row[12] == format!("{QUERY}?")).unwrap();
     assert!(ours[2].parse::<u64>().unwrap() >= 4 && ours[8].parse::<f64>().unwrap() > 0.0, "{ours:?}");
@@ -62,6 +62,7 @@ async fn the_admin_database_shows_everything_and_forgets_on_demand() {
         let larder = start(&pg).await;
         let mut client = RawClient::login(larder.addr(), &operator()).await.unwrap();
         let fingerprint = fingerprint(&mut client).await;
+        let _somebody = RawClient::superuser(larder.addr()).await.unwrap();
         for view in
             ["STATUS", "STATS", "REASONS", "TABLES", "CLIENTS", "FEED", "TIERS", "CONFIG", "VERSION", "HELP"]
         {

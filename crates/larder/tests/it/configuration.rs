@@ -97,7 +97,7 @@ fn mistakes_in_a_file_are_named_with_their_line() {
         "larder.toml:6: cache.ttl: \"5\" has no unit of time\n  -> write a number and a unit",
         "larder.toml:7: cache.memory: array is not a single value",
         "larder.toml:9: valkey.url: not a URL of Valkey",
-        "larder.toml:10: [rule] is not supported by this version",
+        "larder.toml:10: [[rule]] has no match\n  -> write match = { table = \"orders\" }",
     ] {
         assert!(ran.err.contains(expected), "{expected}\n--- in\n{}", ran.err);
     }
