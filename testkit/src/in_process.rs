@@ -11,7 +11,7 @@ use larder_cache::{Fence, Moment, Tags};
 use larder_core::{CatalogCell, FeedHealth, Level};
 use larder_feed::{Account, FeedConfig};
 use larder_login::OriginTls;
-use larder_proxy::{Access, CountersSnapshot, Proxy, ProxyConfig};
+use larder_proxy::{Access, CountersSnapshot, Mode, Proxy, ProxyConfig, Verify};
 use larder_sandbox::Postgres;
 use tokio::sync::oneshot;
 
@@ -45,7 +45,8 @@ impl InProcess {
             origin_tls: OriginTls::default(),
             access: Access::default(),
             connect_timeout: Duration::from_secs(5),
-            serve: true,
+            mode: Mode::Serve,
+            verify: Verify { sample: 0.0, settle: Duration::from_secs(2) },
             level: Level::Strict,
             max_lag: Duration::from_secs(1),
             memory: 64 << 20,
@@ -130,6 +131,14 @@ impl InProcess {
         Ok((stop, thread))
     }
 
+    /// From now on nothing is heard of the origin's changes. What is proven is the test's to say ([`Fence::set_covered`]).
+    pub fn stop_feed(&mut self) {
+        if let Some((stop, thread)) = self.feed.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.proxy.local_addr()
@@ -143,9 +152,6 @@ impl InProcess {
 
 impl Drop for InProcess {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.feed.take() {
-            drop(stop);
-            let _ = thread.join();
-        }
+        self.stop_feed();
     }
 }

@@ -1,9 +1,10 @@
 //! An entry is a fact with a position; here is when it may be given to whom.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fence::{Fence, FillPoint};
-use crate::{Moment, TagSet};
+use crate::{Moment, Tag, TagSet};
 
 /// A value found.
 ///
@@ -22,6 +23,29 @@ pub struct Entry<V> {
     pub(crate) expires: Moment,
     /// Of key and value together, in bytes, taken once: the cache relies on its not changing.
     pub(crate) weight: u64,
+}
+
+/// What the truth of an entry hangs on, without its value: for whoever wants to know later whether it still was true
+/// at some moment (once [`Fence::covered`] has passed that moment).
+#[derive(Debug, Clone)]
+pub struct Validity {
+    point: FillPoint,
+    tags: TagSet,
+}
+
+impl Validity {
+    /// Whether nothing has happened, as far as the feed has come, that makes the entry untrue.
+    ///
+    /// # Errors
+    /// What has happened.
+    pub fn holds(&self, fence: &Fence) -> Result<(), Discard> {
+        is_true(&self.point, &self.tags, fence)
+    }
+
+    /// Whether entries still mean what they meant: no epoch has begun.
+    pub fn is_of_this_epoch(&self, fence: &Fence) -> bool {
+        fence.epoch() == self.point.epoch
+    }
 }
 
 /// What a reader is entitled to.
@@ -123,19 +147,28 @@ impl<V> Entry<V> {
         Ok(())
     }
 
-    /// As far as the feed has come, nothing has happened that makes the entry untrue. Tags before the epoch: what is
-    /// seen of the tags is then at least as old as the epoch they are judged by.
+    /// What its truth hangs on.
+    pub fn validity(&self) -> Validity {
+        Validity { point: self.point, tags: Arc::clone(&self.tags) }
+    }
+
+    /// As far as the feed has come, nothing has happened that makes the entry untrue.
     pub(crate) fn is_true(&self, fence: &Fence) -> Result<(), Discard> {
-        if self.tags.iter().any(|tag| tag.last_change() > self.point.as_of) {
-            return Err(Discard::Changed);
-        }
-        if fence.epoch() != self.point.epoch {
-            return Err(Discard::Epoch);
-        }
-        Ok(())
+        is_true(&self.point, &self.tags, fence)
     }
 
     fn last_mark(&self, fence: &Fence) -> Moment {
         self.tags.iter().map(|tag| tag.marked()).fold(fence.all_marked(), Moment::max)
     }
+}
+
+/// Tags before the epoch: what is seen of the tags is then at least as old as the epoch they are judged by.
+fn is_true(point: &FillPoint, tags: &[Arc<Tag>], fence: &Fence) -> Result<(), Discard> {
+    if tags.iter().any(|tag| tag.last_change() > point.as_of) {
+        return Err(Discard::Changed);
+    }
+    if fence.epoch() != point.epoch {
+        return Err(Discard::Epoch);
+    }
+    Ok(())
 }

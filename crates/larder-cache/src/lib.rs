@@ -65,7 +65,7 @@ pub use cache::{
 #[cfg(feature = "valkey")]
 pub use cache::{SharedTier, SharedTierBuilder, SharedTierError};
 pub use counters::Counters;
-pub use entry::{Discard, Entry, Miss, Reader};
+pub use entry::{Discard, Entry, Miss, Reader, Validity};
 pub use fence::Fence;
 pub use flight::Follower;
 pub use moment::Moment;

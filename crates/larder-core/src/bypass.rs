@@ -128,6 +128,14 @@ reasons! {
     ConfigRule => "config_rule",
     /// An operator has switched caching of the statement, or of a table that it reads, off.
     Denied => "denied",
+
+    // Compared with the origin.
+    /// The answer was in memory, and in mode = "shadow" the origin answers all the same.
+    Shadow => "shadow",
+    /// The answer was in memory, and this time it was compared with the origin's ([verify] sample).
+    Verify => "verify",
+    /// An answer to this statement was found to differ from the origin's without a change that explains it.
+    VerifyMismatch => "verify_mismatch",
 }
 
 impl fmt::Display for Bypass {

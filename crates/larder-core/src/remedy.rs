@@ -13,6 +13,13 @@ impl Bypass {
             Self::Hint => "Remove the comment where answers may come from memory.",
             Self::ConfigRule => "Change the [[rule]] of the configuration if it is not wanted any more.",
             Self::Denied => "ALLOW QUERY, ALLOW TABLE or ALLOW ALL; SHOW RULES lists what is off.",
+            Self::Shadow => {
+                "Switch to serve when the comparison has convinced you: SET MODE = 'serve', or [cache] mode."
+            }
+            Self::Verify => "Nothing: it is the sample. Lower [verify] sample if it is too many.",
+            Self::VerifyMismatch => {
+                "Find out why (docs/guides/prove-it.md), then ALLOW QUERY; SHOW RULES lists what is off."
+            }
             Self::ResultTooLarge => "Read less at a time, or raise [cache] max_result.",
             Self::DatabaseNotFollowed => {
                 "Run one Larder per database: the feed follows the one in control_url."

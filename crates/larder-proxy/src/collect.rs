@@ -13,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use crate::metrics::{BOUNDS, Histogram, WorkerMetrics};
 use crate::reply::Answer;
 use crate::server::CountersSnapshot;
+use crate::verify::Cause;
 
 /// Everything that the client path reports.
 #[derive(Debug)]
@@ -80,6 +81,11 @@ impl ProxyCollector {
             shared: self.histogram(|worker| &worker.shared).count,
             bypassed: self.histogram(|worker| &worker.bypass).count,
             errors: self.sum(|worker| Some(&worker.errors)),
+            checks: self.sum(|worker| Some(&worker.checks)),
+            mismatches: self.differences(Cause::Mismatch),
+            changed: self.differences(Cause::Changed),
+            varying: self.differences(Cause::Varies),
+            unjudged: self.differences(Cause::Unjudged),
         }
     }
 
@@ -89,6 +95,11 @@ impl ProxyCollector {
 
     pub(crate) fn saved(&self) -> u64 {
         self.sum(|worker| Some(&worker.saved_nanoseconds))
+    }
+
+    fn differences(&self, cause: Cause) -> u64 {
+        let at = Cause::ALL.iter().position(|known| *known == cause);
+        self.sum(|worker| worker.differences.get(at?))
     }
 
     fn sum<'a>(&'a self, counter: impl Fn(&'a WorkerMetrics) -> Option<&'a AtomicU64>) -> u64 {
@@ -170,6 +181,22 @@ impl Collector for ProxyCollector {
             encoder.encode_descriptor("larder_origin_seconds_saved", help, None, MetricType::Counter)?;
         saved_metric.encode_counter::<NoLabelSet, _, f64>(&saved, None)?;
 
+        let none = &[][..];
+        let checks = self.sum(|worker| Some(&worker.checks));
+        let help = "Answers in memory that were compared with the origin's";
+        counters(&mut encoder, "larder_verify_checks", help, [(none, checks)])?;
+        let differences = Cause::ALL.map(|cause| ([("cause", cause.name())], self.differences(cause)));
+        let mismatches = self.differences(Cause::Mismatch);
+        let help = "Of those, the ones that differed although nothing had changed: their statements are not cached any more";
+        counters(&mut encoder, "larder_verify_mismatches", help, [(none, mismatches)])?;
+        let differences = differences.iter().map(|(label, count)| (&label[..], *count));
+        counters(
+            &mut encoder,
+            "larder_verify_differences",
+            "Of those, the ones that differed, by cause",
+            differences,
+        )?;
+
         let refused = Refusal::ALL.iter().zip(&self.store.counters().refused);
         let refused: Vec<_> = refused
             .map(|(why, count)| ([("tier", "l2"), ("reason", why.name())], count.load(Ordering::Relaxed)))
@@ -197,7 +224,12 @@ fn counters<'a>(
 ) -> std::fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in values {
-        metric.encode_family(&labels.to_vec())?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        match labels {
+            [] => metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
+            labels => {
+                metric.encode_family(&labels.to_vec())?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+            }
+        }
     }
     Ok(())
 }

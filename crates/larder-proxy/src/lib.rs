@@ -16,6 +16,7 @@ mod facts;
 pub mod fuzzing;
 mod key;
 mod metrics;
+mod mode;
 mod pipe;
 mod plan;
 mod queries;
@@ -24,6 +25,7 @@ mod rules;
 mod server;
 mod session;
 mod startup;
+mod verify;
 mod worker;
 mod yielding;
 
@@ -41,9 +43,11 @@ pub use access::{Access, Authentication, SecretAnswer, Secrets};
 pub use clients::{ClientIdentity, ClientSnapshot, ClientState};
 pub use collect::Latencies;
 pub use console::{Console, ConsoleAccess, Refusal, Reply};
+pub use mode::Mode;
 pub use queries::QuerySnapshot;
 pub use rules::{Condition, Denied, Rule, Rules, Target, TooManyDenied};
 pub use server::{CountersSnapshot, Proxy, Purge, ReasonSnapshot};
+pub use verify::Verify;
 
 /// What the client path is told.
 #[derive(Debug, Clone)]
@@ -62,8 +66,10 @@ pub struct ProxyConfig {
     pub access: Access,
     /// Time to establish a connection to the origin.
     pub connect_timeout: Duration,
-    /// `mode = "serve"`; false: plain proxy.
-    pub serve: bool,
+    /// What the cache does at first. A plain proxy ([`Mode::Bypass`]) stays one.
+    pub mode: Mode,
+    /// Which answers from memory are compared with the origin's.
+    pub verify: Verify,
     /// What readers are promised.
     pub level: Level,
     /// Bound of the lease.
@@ -108,6 +114,13 @@ pub struct Sharing {
     pub sealer: Arc<Sealer>,
     /// Answers that cost the origin less are not worth the trip.
     pub min_origin_time: Duration,
+}
+
+impl ProxyConfig {
+    /// Whether there is a cache, whatever it does at present.
+    pub(crate) fn has_cache(&self) -> bool {
+        self.mode != Mode::Bypass
+    }
 }
 
 impl Sharing {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use larder_cache::{Discard, Miss, Moment};
 use larder_core::Bypass;
 
+use crate::verify::Cause;
+
 /// How a statement was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -75,6 +77,10 @@ pub(crate) struct WorkerMetrics {
     /// By [`Discard::ALL`].
     pub(crate) discards: Vec<AtomicU64>,
     pub(crate) saved_nanoseconds: AtomicU64,
+    /// Answers in memory that were compared with the origin's.
+    pub(crate) checks: AtomicU64,
+    /// Those that differed, by [`Cause::ALL`].
+    pub(crate) differences: Vec<AtomicU64>,
     pub(crate) clients: AtomicUsize,
 }
 
@@ -93,6 +99,8 @@ impl WorkerMetrics {
             misses: zeros(Miss::ALL.len()),
             discards: zeros(Discard::ALL.len()),
             saved_nanoseconds: AtomicU64::new(0),
+            checks: AtomicU64::new(0),
+            differences: zeros(Cause::ALL.len()),
             clients: AtomicUsize::new(0),
         })
     }
@@ -127,6 +135,14 @@ impl WorkerMetrics {
 
     pub(crate) fn discarded(&self, why: Discard) {
         count(&self.discards, Discard::ALL.iter().position(|known| *known == why));
+    }
+
+    pub(crate) fn checked(&self) {
+        add(&self.checks, 1);
+    }
+
+    pub(crate) fn differed(&self, cause: Cause) {
+        count(&self.differences, Cause::ALL.iter().position(|known| *known == cause));
     }
 
     pub(crate) fn failed(&self) {

@@ -50,6 +50,8 @@ pub(crate) struct Read {
     pub(crate) tags: TagSet,
     /// `/* larder: ttl=… */`, or a rule's: the shorter one.
     pub(crate) ttl: Option<Duration>,
+    /// See [`larder_sql::ReadPlan::varies`].
+    pub(crate) varies: bool,
     /// The whole key in the simple protocol; the beginning of it in the extended one.
     pub(crate) simple_key: Box<[u8]>,
     pub(crate) extended_key: Box<[u8]>,
@@ -169,6 +171,7 @@ impl Plan {
                     tags: tags(&plan.relations, shared),
                     relations: plan.relations.as_slice().into(),
                     ttl: plan.ttl,
+                    varies: plan.varies,
                     simple_key: key::prefix(key::Protocol::Simple, id, stripped, types),
                     extended_key: key::prefix(key::Protocol::Extended, id, stripped, types),
                 })

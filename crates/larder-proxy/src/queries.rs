@@ -42,6 +42,9 @@ pub(crate) struct QueryCounters {
     cost: AtomicU64,
     /// Bytes of the last one.
     size: AtomicU64,
+    /// Answers in memory that were compared with the origin's, and those of them that were wrong.
+    checks: AtomicU64,
+    mismatches: AtomicU64,
 }
 
 /// After an answer of so many bytes another such is expected.
@@ -65,7 +68,24 @@ impl QueryCounters {
             last: zero(),
             cost: zero(),
             size: zero(),
+            checks: zero(),
+            mismatches: zero(),
         }
+    }
+
+    /// Which statement it is.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.digest.fingerprint
+    }
+
+    /// What is in memory was compared with the origin's answer.
+    pub(crate) fn checked(&self) {
+        add(&self.checks, 1);
+    }
+
+    /// It differed, and no change explains that.
+    pub(crate) fn mismatched(&self) {
+        add(&self.mismatches, 1);
     }
 
     /// An answer worth keeping has come, from the origin or from another process.
@@ -178,6 +198,10 @@ pub struct QuerySnapshot {
     pub bytes: u64,
     /// How long ago it was last answered.
     pub last_served: Duration,
+    /// Answers in memory that were compared with the origin's: all that mode = "shadow" found, else a sample.
+    pub checks: u64,
+    /// Those that differed although nothing had changed.
+    pub mismatches: u64,
 }
 
 impl QuerySnapshot {
@@ -202,6 +226,8 @@ impl QuerySnapshot {
         self.origin_time += Duration::from_nanos(of(&counters.origin_nanoseconds));
         self.saved += Duration::from_nanos(of(&counters.saved_nanoseconds));
         self.bytes += of(&counters.bytes);
+        self.checks += of(&counters.checks);
+        self.mismatches += of(&counters.mismatches);
         for relation in &counters.relations {
             if !self.relations.contains(relation) {
                 self.relations.push(*relation);
@@ -228,6 +254,8 @@ pub(crate) fn add_up<'a>(workers: impl Iterator<Item = &'a Queries>) -> Vec<Quer
             saved: Duration::ZERO,
             bytes: 0,
             last_served: Duration::MAX,
+            checks: 0,
+            mismatches: 0,
         };
         sums.entry(counters.digest.fingerprint).or_insert_with(empty).take_in(&counters, now);
     }

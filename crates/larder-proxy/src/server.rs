@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use larder_cache::{Store, Tag};
 use larder_core::{Bypass, relation_tag};
 use larder_sql::Fingerprint;
@@ -20,10 +19,12 @@ use crate::clients::{ClientSnapshot, Clients};
 use crate::collect::{Latencies, ProxyCollector};
 use crate::key;
 use crate::metrics::WorkerMetrics;
+use crate::mode::{Mode, ModeSwitch};
 use crate::plan::Plans;
 use crate::queries::{self, Queries, QuerySnapshot};
 use crate::reply::Answer;
 use crate::rules::{Rules, Target, TooManyDenied};
+use crate::verify::{self, Reports, Sampler};
 use crate::worker::{Order, Worker};
 use crate::yielding::give_way;
 use crate::{ProxyConfig, Shared, Sharing};
@@ -35,12 +36,11 @@ const STACK: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    settings: Arc<ArcSwap<ProxyConfig>>,
     workers: Vec<Hand>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stop_accepting: Mutex<Option<oneshot::Sender<()>>>,
     origin_reachable: Arc<AtomicBool>,
-    serving: Arc<AtomicBool>,
+    mode: Arc<ModeSwitch>,
     store: Arc<Store<Answer>>,
     shared: Shared,
 }
@@ -69,6 +69,16 @@ pub struct CountersSnapshot {
     pub bypassed: u64,
     /// Errors of the origin.
     pub errors: u64,
+    /// Answers in memory that were compared with the origin's.
+    pub checks: u64,
+    /// Of those: they differed, and nothing explains it.
+    pub mismatches: u64,
+    /// They differed, and what they depend on had changed.
+    pub changed: u64,
+    /// They differed where PostgreSQL itself may answer in several ways.
+    pub varying: u64,
+    /// They differed, and the feed could not say in time whether anything had changed.
+    pub unjudged: u64,
 }
 
 /// Which answers to forget.
@@ -104,16 +114,15 @@ impl Proxy {
         let address = listener.local_addr()?;
         let store = Store::new(Arc::clone(&shared.fence), config.memory, config.max_result);
         let origin_reachable = Arc::new(AtomicBool::new(true));
-        let serving = Arc::new(AtomicBool::new(config.serve));
+        let mode = Arc::new(ModeSwitch::new(config.mode));
+        let reports = Arc::new(Reports::default());
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let cancels = Arc::new(Cancels::default());
-        let workers_wanted = config.workers;
-        let serve = config.serve;
-        let settings = Arc::new(ArcSwap::from_pointee(config));
+        let config = Arc::new(config);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = match workers_wanted {
+        let count = match config.workers {
             // A mere relay waits for the kernel: on fewer threads it wakes less often for more work (ADR 0005).
-            0 if !serve => cores.div_ceil(2),
+            0 if !config.has_cache() => cores.div_ceil(2),
             0 => cores,
             count => count,
         };
@@ -130,59 +139,52 @@ impl Proxy {
                 queries: Arc::clone(&queries),
                 clients: Arc::clone(&clients),
             });
-            let (settings, shared, store) = (Arc::clone(&settings), shared.clone(), Arc::clone(&store));
+            let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
-            let (cancels, serving) = (Arc::clone(&cancels), Arc::clone(&serving));
+            let (cancels, mode) = (Arc::clone(&cancels), Arc::clone(&mode));
+            let reports = Arc::clone(&reports);
+            let (doubts, found) = mpsc::channel(verify::MAX_DOUBTS);
             let mut runtime = runtime();
-            if !serve {
+            if !config.has_cache() {
                 runtime.on_thread_park(give_way);
             }
             threads.push(spawn(&format!("larder-worker-{index}"), runtime, move || async move {
                 let plans = std::cell::RefCell::new(Plans::new(queries));
                 let exchange = shared.sharing.as_ref().map(Sharing::exchange);
+                let sampler = Sampler::new(config.verify.sample);
                 let worker = Worker {
-                    settings,
+                    config,
                     shared,
                     store,
                     metrics,
                     plans,
                     exchange,
                     origin_reachable,
-                    serving,
+                    mode,
+                    sampler,
+                    doubts,
+                    reports,
                     fills,
                     clients,
                     cancels,
                 };
-                worker.run(received).await;
+                worker.run(received, found).await;
             })?);
         }
         let (stop_accepting, stopped) = oneshot::channel();
-        let (hands, of_acceptor) = (workers.clone(), Arc::clone(&settings));
-        let acceptor = move || accept(listener, hands, of_acceptor, stopped);
+        let (hands, max_clients) = (workers.clone(), config.max_clients);
+        let acceptor = move || accept(listener, hands, max_clients, stopped);
         threads.push(spawn("larder-acceptor", runtime(), acceptor)?);
         Ok(Self {
             address,
-            settings,
             workers,
             threads: Mutex::new(threads),
             stop_accepting: Mutex::new(Some(stop_accepting)),
             origin_reachable,
-            serving,
+            mode,
             store,
             shared,
         })
-    }
-
-    /// The configuration as it is now.
-    pub fn config(&self) -> Arc<ProxyConfig> {
-        self.settings.load_full()
-    }
-
-    /// Replaces the configuration. Clients that connect from now on meet the new one; sessions that there are keep their
-    /// connections, and heed what it says of answers from their next statement on. Not heeded is what
-    /// [`Proxy::start`] alone uses: `listen`, `serve`, `memory`, `max_result`, `max_inflight_fills`, `workers`.
-    pub fn reconfigure(&self, config: ProxyConfig) {
-        self.settings.store(Arc::new(config));
     }
 
     /// Where clients connect.
@@ -281,14 +283,14 @@ impl Proxy {
         }
     }
 
-    /// Whether answers come from memory at all.
-    pub fn is_serving(&self) -> bool {
-        self.serving.load(Ordering::Relaxed)
+    /// Where answers come from now.
+    pub fn mode(&self) -> Mode {
+        self.mode.get()
     }
 
-    /// Switches that off and on for all sessions, from their next statement on.
-    pub fn set_serving(&self, serving: bool) {
-        self.serving.store(serving, Ordering::Relaxed);
+    /// Switches that for all sessions, from their next statement on. (A plain proxy stays one.)
+    pub fn set_mode(&self, mode: Mode) {
+        self.mode.set(mode);
     }
 
     /// Statements by how they were answered, since the start.
@@ -377,7 +379,7 @@ where
 async fn accept(
     listener: std::net::TcpListener,
     workers: Vec<Hand>,
-    settings: Arc<ArcSwap<ProxyConfig>>,
+    max_clients: usize,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
@@ -389,7 +391,7 @@ async fn accept(
         let clients = |hand: &Hand| hand.metrics.clients.load(Ordering::Relaxed);
         match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
             Ok((socket, peer)) => {
-                let welcome = workers.iter().map(clients).sum::<usize>() < settings.load().max_clients;
+                let welcome = workers.iter().map(clients).sum::<usize>() < max_clients;
                 let Some(hand) = workers.iter().min_by_key(|hand| clients(hand)) else { return };
                 hand.metrics.clients.fetch_add(1, Ordering::Relaxed);
                 if hand.orders.send(Order::Serve { socket, peer, welcome }).is_err() {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
 use larder_cache::Store;
 use larder_cache::shared::Exchange;
 use tokio::net::TcpStream;
@@ -17,10 +16,12 @@ use tokio::task::LocalSet;
 use crate::cancel::Cancels;
 use crate::clients::Clients;
 use crate::metrics::WorkerMetrics;
+use crate::mode::ModeSwitch;
 use crate::plan::Plans;
 use crate::reply::Answer;
 use crate::session::{Control, Leave};
 use crate::startup::{self, Arrival, Begun};
+use crate::verify::{self, Doubt, Reports, Sampler};
 use crate::{ProxyConfig, Shared};
 
 /// Time for sessions to say goodbye when the worker stops.
@@ -29,8 +30,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// What the sessions of one worker share.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// Replaced as a whole when the configuration is read again.
-    pub(crate) settings: Arc<ArcSwap<ProxyConfig>>,
+    pub(crate) config: Arc<ProxyConfig>,
     pub(crate) shared: Shared,
     pub(crate) store: Arc<Store<Answer>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -38,8 +38,13 @@ pub(crate) struct Worker {
     /// The shared tier, if there is one.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) origin_reachable: Arc<AtomicBool>,
-    /// Off: nothing is answered from memory, as with `mode = "bypass"`. Replies and writes are followed all the same.
-    pub(crate) serving: Arc<AtomicBool>,
+    /// Where answers come from now. Replies and writes are followed whatever it is.
+    pub(crate) mode: Arc<ModeSwitch>,
+    /// Which hits are compared with the origin.
+    pub(crate) sampler: Sampler,
+    /// Differences that were found, on their way to be judged.
+    pub(crate) doubts: mpsc::Sender<Doubt>,
+    pub(crate) reports: Arc<Reports>,
     /// Places for fills under way, over all workers.
     pub(crate) fills: Arc<Semaphore>,
     /// Who is connected to this worker.
@@ -60,19 +65,14 @@ pub(crate) enum Order {
 }
 
 impl Worker {
-    /// The configuration as it is now. To be held for a look only: see [`ArcSwap::load`].
-    #[inline]
-    pub(crate) fn config(&self) -> Guard<Arc<ProxyConfig>> {
-        self.settings.load()
-    }
-
     /// Runs until told to stop.
-    pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>, doubts: mpsc::Receiver<Doubt>) {
         let worker = Rc::new(self);
         let sessions = Sessions::default();
         let tasks = LocalSet::new();
         tasks
             .run_until(async {
+                tokio::task::spawn_local(verify::judge(Rc::clone(&worker), doubts));
                 while let Some(order) = orders.recv().await {
                     match order {
                         Order::Serve { socket, peer, welcome } => {

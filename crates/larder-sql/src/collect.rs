@@ -99,6 +99,10 @@ impl Collector {
                 _ => walk.plain_select(select),
             };
             walk.sort(select.sort_clause());
+            let distinct_on =
+                select.distinct_clause().iter().any(|expression| !matches!(expression, Node::None));
+            let cut = [select.limit_offset(), select.limit_count()].iter().any(|n| !matches!(n, Node::None));
+            walk.query.varies |= cut || distinct_on;
             walk.expression(select.limit_offset());
             walk.expression(select.limit_count());
             Rc::new(outputs)

@@ -2,7 +2,7 @@
 
 use larder_core::Bypass;
 use pg_raw_parse::list::NodeList;
-use pg_raw_parse::raw::{A_Expr_Kind as ExprKind, SQLValueFunctionOp as ValueFunction};
+use pg_raw_parse::raw::{A_Expr_Kind as ExprKind, SQLValueFunctionOp as ValueFunction, SubLinkType};
 use pg_raw_parse::{ConstValue, Node, nodes};
 
 use crate::collect::Collector;
@@ -184,6 +184,7 @@ impl Collector {
             self.operator("=");
         }
         self.operator_list(link.oper_name());
+        self.query.varies |= link.sub_link_type == SubLinkType::ARRAY_SUBLINK;
         self.statement(link.subselect(), false);
     }
 
@@ -209,6 +210,7 @@ impl Collector {
         self.sort(call.agg_order());
         self.expression(call.agg_filter());
         if let Some(window) = call.over() {
+            self.query.varies = true;
             self.window(window);
         }
         let Some(name) = Name::from_list(call.funcname()) else {

@@ -65,6 +65,8 @@ pub(crate) struct Query {
     pub(crate) opaque: bool,
     /// It locks rows.
     pub(crate) locks: bool,
+    /// Which rows it gives, or what becomes of them, depends on an order that may be PostgreSQL's own choice.
+    pub(crate) varies: bool,
     /// The oldest server (as `server_version_num`) whose grammar reads the statement as ours does.
     pub(crate) min_version: u32,
 }

@@ -312,6 +312,50 @@ pub const RETURNS_ARGUMENT: &[&str] = &[
     "unnest",
 ];
 
+/// Aggregates whose result depends on the order in which rows reach them, which may be PostgreSQL's own choice.
+pub const IN_ORDER_OF_ARRIVAL: &[&str] = &[
+    "any_value",
+    "array_agg",
+    "json_agg",
+    "json_agg_strict",
+    "json_object_agg",
+    "json_object_agg_strict",
+    "json_object_agg_unique",
+    "json_object_agg_unique_strict",
+    "jsonb_agg",
+    "jsonb_agg_strict",
+    "jsonb_object_agg",
+    "jsonb_object_agg_strict",
+    "jsonb_object_agg_unique",
+    "jsonb_object_agg_unique_strict",
+    "mode",
+    "string_agg",
+    "xmlagg",
+];
+
+/// Aggregates that round on the way where values are floating point, so that the order of rows is in the last digits.
+pub const ADDS_UP: &[&str] = &[
+    "avg",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "sum",
+    "var_pop",
+    "var_samp",
+    "variance",
+];
+
 /// Whether a stable built-in called with that many arguments may be cached.
 pub fn stable_allowed(name: &str, args: usize) -> bool {
     STABLE_ALLOWED.iter().any(|(allowed, range)| *allowed == name && range.contains(&args))

@@ -161,6 +161,7 @@ impl Collector {
     }
 
     fn aggregate(&mut self, aggregate: Option<&nodes::JsonAggConstructor>) {
+        self.query.varies = true;
         let Some(aggregate) = aggregate else { return };
         self.returning_type(aggregate.output());
         self.expression(aggregate.agg_filter());

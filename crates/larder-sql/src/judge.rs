@@ -11,8 +11,9 @@ use larder_core::{Bypass, settings};
 
 use crate::facts::{Call, Cast, Field, Query};
 use crate::functions::{
-    EXTENSION_HARMLESS, IMMUTABLE_REFUSED, READS_DATE_MARK, STABLE_HARMFUL, SUBJECT_IS_TIMESTAMP,
-    TAKES_ANY_ROW, VOLATILE_HARMLESS, VOLATILE_LOCKING, VOLATILE_SETTING, stable_allowed,
+    ADDS_UP, EXTENSION_HARMLESS, IMMUTABLE_REFUSED, IN_ORDER_OF_ARRIVAL, READS_DATE_MARK, STABLE_HARMFUL,
+    SUBJECT_IS_TIMESTAMP, TAKES_ANY_ROW, VOLATILE_HARMLESS, VOLATILE_LOCKING, VOLATILE_SETTING,
+    stable_allowed,
 };
 use crate::names::Name;
 use crate::types::{TypeUse, Types, Value};
@@ -20,6 +21,10 @@ use crate::{Effect, Footprint, Kind, Settings, parse};
 
 /// How many views and policies may stand on each other.
 const MAX_VIEW_DEPTH: usize = 16;
+
+/// Floating-point types, as the grammar names them, and their OIDs.
+const FLOATS: [&str; 2] = ["float4", "float8"];
+const FLOAT_OIDS: [u32; 2] = [700, 701];
 
 /// The state of one judgement, views included.
 pub(crate) struct Judge<'a> {
@@ -32,6 +37,11 @@ pub(crate) struct Judge<'a> {
     pub(crate) expanded: BTreeSet<u32>,
     /// The first reason against caching.
     pub(crate) refusal: Option<Bypass>,
+    /// See [`crate::ReadPlan::varies`].
+    varies: bool,
+    /// It reads floating-point numbers, and it adds something up.
+    floats: bool,
+    adds_up: bool,
     /// What it may change.
     pub(crate) effect: Effect,
 }
@@ -51,8 +61,16 @@ impl<'a> Judge<'a> {
             settings: BTreeSet::new(),
             expanded: BTreeSet::new(),
             refusal: None,
+            varies: false,
+            floats: false,
+            adds_up: false,
             effect: Effect::default(),
         }
+    }
+
+    /// See [`crate::ReadPlan::varies`].
+    pub(crate) fn varies(&self) -> bool {
+        self.varies || (self.floats && self.adds_up)
     }
 
     /// Judges a query and everything that it refers to.
@@ -68,6 +86,10 @@ impl<'a> Judge<'a> {
             self.danger(Bypass::UnsupportedSyntax);
         }
         self.effect.lock |= query.locks;
+        let calls = |list: &[&str]| query.calls.iter().any(|call| list.contains(&&*call.name.name));
+        self.varies |= query.varies || calls(IN_ORDER_OF_ARRIVAL);
+        self.adds_up |= calls(ADDS_UP);
+        self.floats |= query.casts.iter().any(|cast| FLOATS.contains(&&*cast.target.name));
         let types = Types { catalog: self.catalog, path };
         let scope = Scope { query, types, values: types.values(&query.sources, &query.relations) };
         if self.catalog.has_user_casts && !query.coerces_nothing() {
@@ -129,6 +151,7 @@ impl<'a> Judge<'a> {
             // Compared with a time of day, a time with time zone reads the current date.
             self.refuse(Bypass::Clock);
         }
+        self.floats |= relation.columns.iter().any(|column| FLOAT_OIDS.contains(&column.type_oid));
         self.relations.insert(relation.oid);
     }
 

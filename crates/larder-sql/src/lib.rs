@@ -108,6 +108,10 @@ pub struct ReadPlan {
     pub settings: Vec<String>,
     /// OIDs of the views that it reads those through, sorted.
     pub views: Vec<u32>,
+    /// PostgreSQL may give another answer to it although nothing has changed: LIMIT takes some of the rows, `array_agg`
+    /// takes them in the order in which they come, `sum` of floating-point numbers rounds by it. (Rows in another order
+    /// are not another answer.)
+    pub varies: bool,
     /// `/* larder: ttl=30s */`.
     pub ttl: Option<Duration>,
 }
@@ -216,6 +220,7 @@ fn judge_statement(
     };
     let mut judge = Judge::new(catalog);
     judge.query(query, path);
+    let varies = judge.varies();
     let mut changes = judge.effect;
     if statement.plans_only && matches!(changes.writes, Footprint::Relations(_)) {
         // Planning evaluates functions, but writes nothing itself.
@@ -228,7 +233,7 @@ fn judge_statement(
             let views = judge.expanded.difference(&judge.relations).copied().collect();
             let relations = judge.relations.into_iter().collect();
             let settings = judge.settings.into_iter().collect();
-            (Ok(ReadPlan { relations, settings, views, ttl: None }), effect)
+            (Ok(ReadPlan { relations, settings, views, varies, ttl: None }), effect)
         }
     }
 }

@@ -73,6 +73,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What would a running database gain? From its own statistics (pg_stat_statements), without being in the path
+    Advise {
+        /// The database: postgres://user:password@host:5432/database [default: the configured origin]
+        url: Option<String>,
+        /// Lines of each table
+        #[arg(long, value_name = "N", default_value_t = 12)]
+        rows: usize,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Watch a running Larder: statements by the time they cost and save (needs admin.user and admin.password)
     Top {
         /// Time between two pictures
@@ -131,7 +142,7 @@ struct Settings {
     /// Address for health, metrics and status over HTTP
     #[arg(long, global = true, value_name = "ADDR")]
     admin: Option<String>,
-    /// serve or bypass
+    /// serve, shadow or bypass
     #[arg(long, global = true, value_name = "MODE")]
     mode: Option<String>,
     /// Memory for cached answers
@@ -175,13 +186,18 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, given: Given) -> anyhow::Result<ExitCode> {
+fn dispatch(command: Command, mut given: Given) -> anyhow::Result<ExitCode> {
     if let Command::Demo { duration, json, keep } = command {
         return demo::run(given, demo::Options { duration, json, keep });
     }
     if given.flags.iter().any(|flag| flag.is_bare_valkey()) {
         let mend = "write --valkey redis://host:6379 (only the demo starts one by itself)";
         return Err(ConfigErrors::file("--valkey does not say where".to_owned(), mend.to_owned()).into());
+    }
+    if let Command::Advise { url: Some(url), .. } = &command {
+        for path in ["origin.url", "origin.control_url"] {
+            given.flags.push(Flag { path: path.to_owned(), value: Some(url.clone()), name: "advise URL" });
+        }
     }
     let effective = config::load(&given)?;
     match command {
@@ -191,6 +207,7 @@ fn dispatch(command: Command, given: Given) -> anyhow::Result<ExitCode> {
         Command::Health { live, timeout } => commands::health(&effective, live, timeout),
         Command::Setup { print, drop } => commands::setup(&effective, print, drop),
         Command::Explain { sql, json } => commands::explain(&effective, &sql, json),
+        Command::Advise { rows, json, .. } => commands::advise(&effective, rows, json),
         Command::Top { interval, times, rows } => commands::top(&effective, interval, times, rows),
         Command::Purge { table, query, tag, .. } => {
             let kinds = [("TABLE", table), ("QUERY", query), ("TAG", tag)];

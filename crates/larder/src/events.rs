@@ -29,7 +29,6 @@ pub(crate) enum Kind {
     Valkey,
     Mode,
     Rules,
-    Config,
     Purge,
     Drain,
 }
@@ -45,7 +44,6 @@ impl Kind {
             Self::Valkey => "valkey",
             Self::Mode => "mode",
             Self::Rules => "rules",
-            Self::Config => "config",
             Self::Purge => "purge",
             Self::Drain => "drain",
         }

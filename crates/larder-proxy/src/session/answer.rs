@@ -12,6 +12,7 @@ use larder_wire::{encode, frontend};
 
 use super::Session;
 use super::batch::Step;
+use super::check::Check;
 use super::local::{LAST, step_transaction};
 use super::portal::Unnamed;
 use super::settle::{Attempt, Way};
@@ -31,6 +32,15 @@ struct Portal<'input> {
     executed: bool,
 }
 
+/// An answer found in memory for one Execute.
+#[derive(Debug)]
+struct Hit {
+    entry: Arc<Entry<Answer>>,
+    plan: Rc<Plan>,
+    /// Index in the batch.
+    step: usize,
+}
+
 /// What a batch changes in the session if it is answered.
 #[derive(Debug, Default)]
 struct Changes {
@@ -38,7 +48,7 @@ struct Changes {
     closed: Vec<Vec<u8>>,
     /// The transaction that the client believes to be in: the deferred BEGIN.
     deferred: Option<Deferred>,
-    hits: Vec<(Arc<Entry<Answer>>, Rc<Plan>)>,
+    hits: Vec<Hit>,
     /// What becomes of the unnamed portal, if it is used.
     portal: Option<Unnamed>,
     /// See [`super::transaction::Transaction::read_here`].
@@ -53,6 +63,8 @@ struct Draft<'input> {
     /// The origin has not been heard on a statement of the batch yet: it must go there, but an execution of it is
     /// worth keeping.
     unproven: bool,
+    /// It holds something that the origin could answer, too.
+    origins: bool,
     /// When the batch's end arrived.
     arrival: Moment,
 }
@@ -95,7 +107,7 @@ impl Session {
     fn draft(&mut self, input: &[u8], steps: &[Step], tag: u8, arrival: Moment) -> Result<Changes, Attempt> {
         let deferred = self.deferred.as_ref().map(|deferred| Deferred { text: deferred.text.clone() });
         let changes = Changes { deferred, read: self.transaction.read_here, ..Changes::default() };
-        let mut draft = Draft { changes, portal: None, unproven: false, arrival };
+        let mut draft = Draft { changes, portal: None, unproven: false, origins: false, arrival };
         for (index, step) in steps.iter().enumerate() {
             self.answer_step(*step, input, &mut draft, index)?;
         }
@@ -106,7 +118,25 @@ impl Session {
         if draft.unproven {
             return Err(Attempt::Forward(Bypass::NotPrepared));
         }
-        Ok(draft.changes)
+        self.compared(draft)
+    }
+
+    /// Whether the batch is answered from memory, or by the origin and compared.
+    fn compared(&self, draft: Draft<'_>) -> Result<Changes, Attempt> {
+        let hits = &draft.changes.hits;
+        let why = match self.is_shadow() {
+            true if draft.origins => Some(Bypass::Shadow),
+            true => None,
+            false => hits.iter().find_map(|hit| self.compares(&hit.entry)),
+        };
+        match why {
+            None => Ok(draft.changes),
+            Some(why) => {
+                let hits = draft.changes.hits.into_iter();
+                let checks = hits.map(|hit| (hit.step, Check::new(hit.entry, hit.plan)));
+                Err(Attempt::Compare { checks: checks.collect(), why })
+            }
+        }
     }
 
     fn keep(&mut self, changes: Changes, tag: u8, arrival: Moment, way: Way<'_>) {
@@ -128,8 +158,8 @@ impl Session {
         if let Some(portal) = changes.portal {
             self.set_portal(portal);
         }
-        for (entry, plan) in &changes.hits {
-            self.hit(entry, plan, arrival, way);
+        for hit in &changes.hits {
+            self.hit(&hit.entry, &hit.plan, arrival, way);
         }
     }
 
@@ -151,6 +181,7 @@ impl Session {
             b'B' => {
                 let bind = frontend::bind(body).filter(|bind| bind.portal.is_empty()).ok_or_else(shape)?;
                 let (prepared, plan) = self.statement(bind.statement, draft).ok_or_else(shape)?;
+                draft.origins |= plan.kind != Kind::ShowLast;
                 if draft.is_open() || (is_own(&plan) && !takes_nothing(&bind)) {
                     return Err(shape());
                 }
@@ -197,6 +228,7 @@ impl Session {
         let Some(plan) = self.plan_of(&prepared) else {
             return Err(Attempt::Forward(Bypass::SettingsUnknown));
         };
+        draft.origins |= plan.kind != Kind::ShowLast;
         if plan.kind != Kind::ShowLast && !self.begins_or_ends(&plan, draft.changes.deferred.is_some()) {
             self.readable(&plan, draft.changes.deferred.is_some()).map_err(Attempt::Forward)?;
             draft.unproven |= !plan.shape.borrow().parsed || !self.is_settled();
@@ -211,6 +243,7 @@ impl Session {
     fn answer_describe(&mut self, target: frontend::Target<'_>, draft: &mut Draft<'_>) -> Option<()> {
         let (prepared, plan, formats) = if target.kind == b'S' {
             let (prepared, plan) = self.statement(target.name, draft)?;
+            draft.origins |= plan.kind != Kind::ShowLast;
             (prepared, plan, None)
         } else {
             let portal = draft.portal.as_ref().filter(|_| target.name.is_empty())?;
@@ -288,7 +321,7 @@ impl Session {
         match found {
             Ok(entry) => {
                 self.client.output.extend_from_slice(&entry.value.frames);
-                draft.changes.hits.push((entry, plan));
+                draft.changes.hits.push(Hit { entry, plan, step: index });
                 draft.changes.read = draft.changes.deferred.is_some() || self.transaction.status == b'T';
                 Ok(())
             }

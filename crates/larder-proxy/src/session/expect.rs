@@ -13,6 +13,7 @@ use larder_cache::Moment;
 use crate::metrics::Outcome;
 use crate::plan::Plan;
 use crate::queries::QueryCounters;
+use crate::session::check::Check;
 use crate::session::portal::Unnamed;
 use crate::session::statements::Prepared;
 
@@ -99,9 +100,16 @@ pub(crate) struct Sent {
     pub(crate) ends_portal: bool,
     /// The session's fill captures this reply.
     pub(crate) captured: bool,
+    /// It is compared with what is in memory.
+    pub(crate) check: Option<Box<Check>>,
 }
 
 impl Sent {
+    /// Somebody wants to know every byte of the reply.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.captured || self.check.is_some()
+    }
+
     /// The origin never accepted the statement that this was taken to execute: its `Parse` was skipped after an
     /// error, so what ran is an older one of that name.
     pub(crate) fn ran_another(&self) -> bool {
@@ -147,6 +155,14 @@ impl Outstanding {
             self.0.pop_front();
         }
         self.0.front_mut()
+    }
+
+    /// The statement whose reply is coming.
+    pub(crate) fn executing(&mut self) -> Option<&mut Sent> {
+        match self.front() {
+            Some(Expect::Query(sent) | Expect::Execute(sent)) => Some(sent),
+            _ => None,
+        }
     }
 
     /// What is sent next is skipped if something of the same batch fails before it.

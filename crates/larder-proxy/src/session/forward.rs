@@ -10,6 +10,7 @@ use larder_sql::Kind;
 use larder_wire::{HEADER, frontend};
 
 use super::Session;
+use super::check::Check;
 use super::expect::{Closing, Expect, Sent};
 use super::fill::Fill;
 use super::portal::Unnamed;
@@ -17,25 +18,50 @@ use super::statements::Prepared;
 use crate::metrics::Outcome;
 use crate::plan::{Plan, PlannedEffect};
 
-/// How a request that goes to the origin is accounted for, and whether its reply is captured.
+/// How a request that goes to the origin is accounted for, and what becomes of its replies.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) started: Moment,
     pub(crate) outcome: Outcome,
-    pub(crate) fill: Option<Fill>,
-    /// For a batch: the index of the step that this is about.
-    pub(crate) step: usize,
+    /// Whose reply is copied: of a batch, by the index of the step.
+    pub(crate) copies: Vec<(usize, Copying)>,
+}
+
+/// What a reply is copied for.
+#[derive(Debug)]
+pub(crate) enum Copying {
+    /// To be kept.
+    Fill(Fill),
+    /// To be compared with what is in memory.
+    Check(Box<Check>),
 }
 
 impl Route {
     pub(crate) fn bypass(why: Bypass) -> Self {
-        Self { started: Moment::now(), outcome: Outcome::Bypass(why), fill: None, step: usize::MAX }
+        Self { started: Moment::now(), outcome: Outcome::Bypass(why), copies: Vec::new() }
+    }
+
+    /// What the reply to the step is copied for.
+    fn copying(&mut self, step: usize) -> Option<Copying> {
+        let found = self.copies.iter().position(|(of, _)| *of == step)?;
+        Some(self.copies.swap_remove(found).1)
+    }
+}
+
+impl Copying {
+    /// As a fill, or as a check.
+    fn split(copying: Option<Self>) -> (Option<Fill>, Option<Box<Check>>) {
+        match copying {
+            Some(Self::Fill(fill)) => (Some(fill), None),
+            Some(Self::Check(check)) => (None, Some(check)),
+            None => (None, None),
+        }
     }
 }
 
 impl Session {
     /// Sends the simple query at the front of the client's input.
-    pub(crate) fn forward_query(&mut self, total: usize, route: Route) {
+    pub(crate) fn forward_query(&mut self, total: usize, mut route: Route) {
         let frame = self.client.input.split_to(total);
         if self.skipping {
             self.origin.output.extend_from_slice(&frame);
@@ -64,11 +90,13 @@ impl Session {
         // A simple query ends the unnamed statement.
         let prepared = self.statements.remove(b"");
         let ends_stale = std::mem::take(&mut self.stale_unnamed);
-        self.fill = route.fill;
+        let (fill, check) = Copying::split(route.copying(0));
+        self.fill = fill;
         let captured = self.fill.is_some();
         let query = plan.and_then(|plan| plan.query.clone());
         let started = route.started;
-        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, ends_portal, captured };
+        let sent =
+            Sent { started, outcome, query, deallocates, prepared, ends_stale, ends_portal, captured, check };
         self.outstanding.push(Expect::Query(sent));
         self.origin.output.extend_from_slice(&frame);
     }
@@ -99,15 +127,17 @@ impl Session {
             if self.asks_for_columns(step.tag, step.body(&input)) {
                 break;
             }
-            let fill = if index == route.step { route.fill.take() } else { None };
-            self.forward_extended(step.tag, step.frame(&input), route.started, route.outcome, fill);
+            let copying = route.copying(index);
+            self.forward_extended(step.tag, step.frame(&input), route.started, route.outcome, copying);
             sent = index + 1;
         }
         self.client.input = input;
         self.client.input.advance(steps.drop_front(sent));
         self.batch = steps;
         if !self.batch.is_empty() {
-            route.step = route.step.saturating_sub(sent);
+            for (step, _) in &mut route.copies {
+                *step = step.saturating_sub(sent);
+            }
             self.pause.rest = Some(route);
         }
     }
@@ -119,7 +149,7 @@ impl Session {
         frame: &[u8],
         started: Moment,
         outcome: Outcome,
-        fill: Option<Fill>,
+        copying: Option<Copying>,
     ) {
         if self.skipping {
             self.origin.output.extend_from_slice(frame);
@@ -135,7 +165,7 @@ impl Session {
             b'P' => self.forward_parse(frame, body),
             b'B' => self.forward_bind(body),
             b'D' => self.forward_describe(body),
-            b'E' => self.forward_execute(body, started, outcome, fill),
+            b'E' => self.forward_execute(body, started, outcome, copying),
             _ => self.forward_close(body),
         };
         self.origin.output.extend_from_slice(frame);
@@ -189,7 +219,7 @@ impl Session {
         body: &[u8],
         started: Moment,
         outcome: Outcome,
-        fill: Option<Fill>,
+        copying: Option<Copying>,
     ) -> Option<()> {
         let execute = frontend::execute(body)?;
         self.settle_portal(execute.portal);
@@ -207,13 +237,15 @@ impl Session {
                 outcome
             }
         };
+        let (fill, check) = Copying::split(copying);
         let captured = fill.is_some();
         if let Some(fill) = fill {
             self.fill = Some(fill.of(prepared.clone()));
         }
         let query = plan.and_then(|plan| plan.query.clone());
         let (ends_stale, ends_portal) = (false, false);
-        let sent = Sent { started, outcome, query, deallocates, prepared, ends_stale, ends_portal, captured };
+        let sent =
+            Sent { started, outcome, query, deallocates, prepared, ends_stale, ends_portal, captured, check };
         self.outstanding.push(Expect::Execute(sent));
         Some(())
     }
@@ -307,6 +339,7 @@ impl Session {
                     ends_stale,
                     ends_portal,
                     captured,
+                    check: None,
                 };
                 self.outstanding.push(Expect::Query(sent));
             }

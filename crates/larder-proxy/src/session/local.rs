@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Buf;
 use larder_cache::{Entry, Miss, Moment};
@@ -11,11 +10,13 @@ use larder_core::{Bypass, Level};
 use larder_sql::{Begin, Kind};
 use larder_wire::encode;
 
+use super::check::Check;
 use super::portal::Unnamed;
 use super::settle::{Attempt, Way};
 use super::transaction::Deferred;
 use super::{Caching, Session};
 use crate::metrics::Outcome;
+use crate::mode::Mode;
 use crate::plan::{Plan, Read};
 use crate::reply::Answer;
 
@@ -33,6 +34,9 @@ impl Session {
             return Attempt::Forward(Bypass::SettingsUnknown);
         };
         if self.begins_or_ends(&plan, self.deferred.is_some()) {
+            if self.is_shadow() {
+                return Attempt::Forward(Bypass::Shadow);
+            }
             let (tag, deferred) = step_transaction(&plan.kind, text);
             self.deferred = deferred;
             self.transaction.read_here = false;
@@ -45,6 +49,9 @@ impl Session {
                 Err(why) => return Attempt::Forward(why),
             };
             match self.worker.store.get(&read.simple_key, &self.reader(arrival)) {
+                Ok(entry) if let Some(why) = self.compares(&entry) => {
+                    return Attempt::Compare { checks: vec![(0, Check::new(entry, plan))], why };
+                }
                 Ok(entry) => {
                     self.client.output.extend_from_slice(&entry.value.frames);
                     self.transaction.read_here = self.deferred.is_some() || self.transaction.status == b'T';
@@ -103,7 +110,7 @@ impl Session {
         if let Caching::Off(why) = self.caching {
             return Some(Attempt::Forward(why));
         }
-        if !self.worker.serving.load(Ordering::Relaxed) {
+        if self.worker.mode.get() == Mode::Bypass {
             return Some(Attempt::Forward(Bypass::ModeBypass));
         }
         let Some(catalog) = &*self.worker.shared.catalog.load() else {
@@ -118,9 +125,22 @@ impl Session {
         None
     }
 
+    /// Nothing is answered here, whatever could be.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.worker.mode.get() == Mode::Shadow
+    }
+
+    /// Why an answer that was found is not given but compared with the origin's, if it is.
+    pub(super) fn compares(&self, entry: &Entry<Answer>) -> Option<Bypass> {
+        if self.is_shadow() {
+            return Some(Bypass::Shadow);
+        }
+        self.worker.sampler.draws(self.now, entry.cost).then_some(Bypass::Verify)
+    }
+
     /// Whether what the origin said about statements in this epoch still goes: DDL may be on its way.
     pub(super) fn is_settled(&self) -> bool {
-        let heed_marks = self.worker.config().level != Level::Bounded;
+        let heed_marks = self.worker.config.level != Level::Bounded;
         let reader = larder_cache::Reader { now: self.now, heed_marks, covered_past: self.news };
         self.worker.shared.fence.is_settled(&reader)
     }
@@ -148,7 +168,7 @@ impl Session {
         match why {
             Miss::NoLease => Attempt::Forward(Bypass::NoLease),
             Miss::TooLarge => Attempt::Forward(Bypass::ResultTooLarge),
-            Miss::WriteInFlight if self.worker.config().level == Level::Linearizable => Attempt::NeedBarrier,
+            Miss::WriteInFlight if self.worker.config.level == Level::Linearizable => Attempt::NeedBarrier,
             _ => Attempt::Miss { plan: Rc::clone(plan), why, step, proven },
         }
     }

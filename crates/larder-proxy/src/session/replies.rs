@@ -111,8 +111,8 @@ impl Session {
     /// Whether a frame of this type is part of the reply that the fill captures.
     fn captures(&mut self, tag: u8) -> bool {
         match self.outstanding.front() {
-            Some(Expect::Query(sent)) => sent.captured && matches!(tag, b'T' | b'D'),
-            Some(Expect::Execute(sent)) => sent.captured && tag == b'D',
+            Some(Expect::Query(sent)) => sent.is_copied() && matches!(tag, b'T' | b'D'),
+            Some(Expect::Execute(sent)) => sent.is_copied() && tag == b'D',
             _ => false,
         }
     }
@@ -121,7 +121,7 @@ impl Session {
     fn read_rest(&mut self, rest: Rest, buffer: &[u8]) -> usize {
         let here = rest.bytes.min(buffer.len());
         if rest.captured {
-            self.capture(buffer.get(..here).unwrap_or_default(), false);
+            self.copy_piece(buffer.get(..here).unwrap_or_default());
         }
         self.origin_rest = (rest.bytes > here).then_some(Rest { bytes: rest.bytes - here, ..rest });
         here
@@ -236,7 +236,7 @@ impl Session {
         }
         if tag != b'A' {
             // An answer that came with a notice is not the whole answer.
-            self.abandon_fill();
+            self.abandon_copy();
         }
     }
 
@@ -246,6 +246,9 @@ impl Session {
         self.copying_in = false;
         if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
             self.farewell = true;
+        }
+        if let Some(check) = self.outstanding.executing().and_then(|sent| sent.check.take()) {
+            self.fail_check(&check, body);
         }
         if matches!(self.outstanding.front(), Some(Expect::Query(_) | Expect::Function | Expect::Sync)) {
             return Fate::Relay;
@@ -322,18 +325,19 @@ impl Session {
     }
 
     fn on_executing(&mut self, tag: u8, frame: &[u8]) -> Fate {
-        let captured = matches!(self.outstanding.front(), Some(Expect::Execute(sent)) if sent.captured);
+        let copied = matches!(self.outstanding.front(), Some(Expect::Execute(sent)) if sent.is_copied());
         match tag {
-            b'D' if captured => self.capture(frame, false),
+            b'D' if copied => self.copy_frame(frame, false),
             b'D' | b'd' | b'c' | b'H' => {}
             b'G' => self.copying_in = !self.outstanding.copy_begins(),
             b'C' | b'I' | b's' => {
-                if captured && tag == b'C' {
-                    self.capture(frame, true);
-                } else if captured {
-                    self.abandon_fill();
+                if copied && tag == b'C' {
+                    self.copy_frame(frame, true);
+                } else if copied {
+                    self.abandon_copy();
                 }
-                if let Some(Expect::Execute(sent)) = self.outstanding.pop() {
+                if let Some(Expect::Execute(mut sent)) = self.outstanding.pop() {
+                    self.finish_check(&mut sent);
                     self.on_command_tag(frame.get(HEADER..).unwrap_or_default(), sent.deallocates.as_ref());
                     self.served(&sent);
                 }
@@ -344,16 +348,16 @@ impl Session {
     }
 
     fn on_querying(&mut self, tag: u8, frame: &[u8]) -> Fate {
-        let captured = matches!(self.outstanding.front(), Some(Expect::Query(sent)) if sent.captured);
+        let copied = matches!(self.outstanding.front(), Some(Expect::Query(sent)) if sent.is_copied());
         match tag {
-            b'T' | b'D' if captured => self.capture(frame, false),
+            b'T' | b'D' if copied => self.copy_frame(frame, false),
             b'C' => {
-                if captured {
-                    self.capture(frame, true);
+                if copied {
+                    self.copy_frame(frame, true);
                 }
                 self.on_query_tag(frame.get(HEADER..).unwrap_or_default());
             }
-            b'I' | b'G' | b'H' if captured => self.abandon_fill(),
+            b'I' | b'G' | b'H' if copied => self.abandon_copy(),
             b'G' => self.copying_in = !self.outstanding.copy_begins(),
             b'T' | b'D' | b'I' | b'H' | b'd' | b'c' => {}
             b'Z' => return self.on_ready(frame.get(HEADER..).unwrap_or_default()),
@@ -377,7 +381,8 @@ impl Session {
             return Fate::Relay;
         };
         self.transaction.status = status;
-        if let Some(Expect::Query(sent)) = self.outstanding.pop() {
+        if let Some(Expect::Query(mut sent)) = self.outstanding.pop() {
+            self.finish_check(&mut sent);
             self.served(&sent);
             if sent.ends_portal && status == b'T' {
                 self.unnamed = Unnamed::Same;

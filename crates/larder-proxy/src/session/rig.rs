@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use larder_cache::{Fence, Store};
 use larder_core::Level;
 use larder_login::{OriginTls, Stream};
@@ -24,8 +23,10 @@ use tokio::sync::Semaphore;
 use super::{Control, Session};
 use crate::access::Access;
 use crate::metrics::WorkerMetrics;
+use crate::mode::{Mode, ModeSwitch};
 use crate::pipe::Pipe;
 use crate::plan::Plans;
+use crate::verify::{Sampler, Verify};
 use crate::worker::Worker;
 use crate::{ProxyConfig, Shared};
 
@@ -107,7 +108,8 @@ pub(crate) fn worker(level: Level) -> Worker {
         origin_host: String::new(),
         origin_port: 0,
         connect_timeout: Duration::from_secs(1),
-        serve: true,
+        mode: Mode::Serve,
+        verify: Verify { sample: 0.0, settle: Duration::ZERO },
         level,
         max_lag: Duration::from_secs(3600),
         memory: 1 << 20,
@@ -134,11 +136,14 @@ pub(crate) fn worker(level: Level) -> Worker {
         metrics: WorkerMetrics::new(),
         plans: RefCell::new(Plans::new(Arc::default())),
         origin_reachable: Arc::new(AtomicBool::new(true)),
-        serving: Arc::new(AtomicBool::new(true)),
+        mode: Arc::new(ModeSwitch::new(config.mode)),
+        sampler: Sampler::new(config.verify.sample),
+        doubts: tokio::sync::mpsc::channel(1).0,
+        reports: Arc::default(),
         fills: Arc::new(Semaphore::new(config.max_inflight_fills)),
         clients: Arc::default(),
         cancels: Arc::default(),
-        settings: Arc::new(ArcSwap::from_pointee(config)),
+        config: Arc::new(config),
     }
 }
 

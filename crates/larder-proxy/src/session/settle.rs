@@ -11,9 +11,10 @@ use larder_wire::encode::{self, Severity};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Session;
+use super::check::Check;
 use super::expect::{Expect, Own};
 use super::fill::{FOLLOW, Fill, PLACE};
-use super::forward::Route;
+use super::forward::{Copying, Route};
 use super::share::Asked;
 use crate::cancel::Cancelled;
 use crate::clients::ClientState;
@@ -47,6 +48,12 @@ pub(crate) enum Attempt {
         step: usize,
         /// The rest of the request could be answered if the answer were there.
         proven: bool,
+    },
+    /// All of it could be answered from memory, but the origin is asked, and what it says is compared: for each Execute,
+    /// by its index in the batch.
+    Compare {
+        checks: Vec<(usize, Box<Check>)>,
+        why: Bypass,
     },
     Forward(Bypass),
 }
@@ -111,9 +118,14 @@ impl Session {
                 }
                 Attempt::NeedBarrier => break Route::bypass(Bypass::BarrierTimeout),
                 Attempt::Forward(why) => break Route::bypass(why),
-                Attempt::Miss { plan, why, step, .. } if plan.epoch != self.worker.shared.fence.epoch() => {
+                Attempt::Compare { checks, why } => {
+                    let copies = checks.into_iter().map(|(step, check)| (step, Copying::Check(check)));
+                    let outcome = Outcome::Bypass(why);
+                    break Route { started: arrival, outcome, copies: copies.collect() };
+                }
+                Attempt::Miss { plan, why, .. } if plan.epoch != self.worker.shared.fence.epoch() => {
                     drop(plan);
-                    break Route { started: arrival, outcome: Outcome::Miss(why), fill: None, step };
+                    break Route { started: arrival, outcome: Outcome::Miss(why), copies: Vec::new() };
                 }
                 Attempt::Miss { plan, why, step, proven } => {
                     let may_follow = !std::mem::replace(&mut followed, true);
@@ -126,7 +138,9 @@ impl Session {
                             self.now = Moment::now();
                         }
                         Ok(Joined::Go(fill)) => {
-                            break Route { started: arrival, outcome: Outcome::Miss(why), fill, step };
+                            let copies = fill.map(|fill| (step, Copying::Fill(fill)));
+                            let outcome = Outcome::Miss(why);
+                            break Route { started: arrival, outcome, copies: copies.into_iter().collect() };
                         }
                         Err(Cancelled) => {
                             self.cancel(request);
@@ -150,8 +164,11 @@ impl Session {
         may_ask: bool,
     ) -> Result<Joined, Cancelled> {
         match self.worker.store.join(&self.key) {
-            // A read that must see a write still on its way would not be helped by an earlier query.
-            Flight::Follow(other) if may_follow && why != Miss::WriteInFlight && self.may_wait() => {
+            // A read that must see a write still on its way would not be helped by an earlier query. (And nothing waits
+            // for an answer that it will not be given.)
+            Flight::Follow(other)
+                if may_follow && why != Miss::WriteInFlight && self.may_wait() && !self.is_shadow() =>
+            {
                 let _ = self.wait(request, tokio::time::timeout(FOLLOW, other.wait())).await?;
                 Ok(Joined::Waited)
             }
@@ -233,7 +250,7 @@ impl Session {
         let places = &self.worker.fills;
         match Arc::clone(places).try_acquire_owned() {
             Ok(permit) => Some(permit),
-            Err(_) if !self.may_wait() => None,
+            Err(_) if !self.may_wait() || self.is_shadow() => None,
             Err(_) => tokio::time::timeout(PLACE, Arc::clone(places).acquire_owned()).await.ok()?.ok(),
         }
     }
@@ -272,10 +289,10 @@ impl Session {
 
     /// What the reader is entitled to, by the configured level.
     pub(crate) fn reader(&self, arrival: Moment) -> larder_cache::Reader {
-        let (heed_marks, covered_past) = match self.worker.config().level {
+        let (heed_marks, covered_past) = match self.worker.config.level {
             Level::Linearizable => (false, arrival.max(self.news)),
             Level::Strict => (true, self.news),
-            Level::Session => (false, self.news.max(self.wrote)),
+            Level::Session => (false, self.news),
             Level::Bounded => (false, Moment::default()),
         };
         larder_cache::Reader { now: self.now, heed_marks, covered_past }

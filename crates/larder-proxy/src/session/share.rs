@@ -26,6 +26,9 @@ impl Session {
     /// the trip for this plan's answers.
     pub(super) fn worth_sharing(&self, plan: &Plan) -> Option<Vec<u8>> {
         let least = self.worker.shared.sharing.as_ref()?.min_origin_time;
+        if self.is_shadow() {
+            return None;
+        }
         let available = self.worker.exchange.as_ref().is_some_and(larder_cache::shared::Exchange::available);
         if !available || plan.query.as_ref().is_some_and(|query| !query.may_cost(least)) {
             return None;
@@ -67,8 +70,7 @@ impl Session {
         if let Some(query) = &plan.query {
             query.learn(record.cost(), record.value.len());
         }
-        let config = self.worker.config();
-        let ttl = config.jittered(read.ttl.unwrap_or(config.ttl));
+        let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
         let offer = Offer { record, key, value, tags: Arc::clone(&read.tags), ttl };
         guard.adopt(offer).map_err(|(guard, _)| guard)
     }

@@ -6,6 +6,7 @@ mod plain;
 mod serving;
 mod settings;
 mod statements;
+mod verify;
 
 use larder_testkit::{InProcess, Postgres, RawClient};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder_testkit::{InProcess, Postgres, RawClient, Step, Target, compare, each_version, frame};
 
 fn plain(origin: &Postgres) -> InProcess {
-    let config = larder_proxy::ProxyConfig { serve: false, ..InProcess::config(origin) };
+    let config = larder_proxy::ProxyConfig { mode: larder_proxy::Mode::Bypass, ..InProcess::config(origin) };
     InProcess::start_without_feed(&config).unwrap()
 }
 

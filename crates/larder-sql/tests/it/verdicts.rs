@@ -566,3 +566,37 @@ fn names_resolve_along_the_path() {
     assert_eq!(plan.relations, [catalog.relation_names["s1"]["users"]]);
     assert_ne!(plan.relations, [catalog::oid(&catalog, "users")]);
 }
+
+#[test]
+fn answers_that_postgresql_may_give_otherwise_another_time_are_known() {
+    let catalog = catalog::catalog();
+    let varies = |sql: &str| {
+        let plan = Parsed::parse(sql).judge(&catalog, &catalog::path()).verdict;
+        plan.unwrap_or_else(|why| panic!("{sql}: {why}")).varies
+    };
+    for sql in [
+        "SELECT id FROM users LIMIT 5",
+        "SELECT id FROM users ORDER BY name OFFSET 5",
+        "SELECT id FROM users ORDER BY name FETCH FIRST 2 ROWS ONLY",
+        "SELECT DISTINCT ON (name) id FROM users",
+        "SELECT row_number() OVER (ORDER BY name) FROM users",
+        "SELECT array_agg(id) FROM users",
+        "SELECT string_agg(name, ',') FROM users",
+        "SELECT ARRAY(SELECT id FROM users)",
+        "SELECT sum(id::float8) FROM users",
+        "SELECT * FROM (SELECT id FROM users LIMIT 1) u JOIN orders ON user_id = u.id",
+    ] {
+        assert!(varies(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT id FROM users",
+        "SELECT DISTINCT name FROM users ORDER BY name",
+        "SELECT name, count(*), max(id) FROM users GROUP BY name",
+        "SELECT sum(id), avg(id) FROM users",
+        "SELECT id::float8 FROM users",
+        "SELECT id FROM users UNION SELECT id FROM orders",
+        "SELECT 1 FROM users WHERE EXISTS (SELECT FROM orders WHERE user_id = users.id)",
+    ] {
+        assert!(!varies(sql), "{sql}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use larder_core::relation_tag;
-use larder_proxy::{Console, Purge, Refusal, Reply};
+use larder_proxy::{Console, Mode, Purge, Refusal, Reply};
 
 use super::rules;
 use super::views::{self, Table};
@@ -32,7 +32,7 @@ const VIEWS: [View; 12] = [
     ("VERSION", |_| views::version(), "version and revision"),
 ];
 
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("EXPLAIN CACHE <sql>", "would it be cached? on what does it depend, or why not"),
     ("PURGE ALL", "forget every answer"),
     ("PURGE TABLE <name>", "forget the answers that depend on a relation"),
@@ -44,8 +44,10 @@ const COMMANDS: [(&str, &str); 12] = [
     ),
     ("DENY TABLE <name>", "the same with every statement that reads a table or view"),
     ("ALLOW QUERY, TABLE or ALL", "take that back"),
-    ("SET MODE = 'serve' | 'bypass'", "answer from memory, or not; PAUSE and RESUME say the same"),
-    ("RELOAD", "read the configuration and its files again, as on SIGHUP"),
+    (
+        "SET MODE = 'serve' | 'shadow' | 'bypass'",
+        "answer from memory, compare only, or neither; RESUME, PAUSE: the first, the last",
+    ),
     ("SHUTDOWN", "stop at once"),
     ("SHUTDOWN WAIT_FOR_CLIENTS", "stop as on SIGTERM: transactions may finish"),
 ];
@@ -90,9 +92,8 @@ impl Console for AdminConsole {
             "DENY" => rules::deny(&shared, rest),
             "ALLOW" => rules::allow(&shared, rest),
             "SET" => set_mode(&shared, rest),
-            "PAUSE" if rest.is_empty() => switch(&shared, false, "PAUSE"),
-            "RESUME" if rest.is_empty() => switch(&shared, true, "RESUME"),
-            "RELOAD" if rest.is_empty() => reload(&shared),
+            "PAUSE" if rest.is_empty() => switch(&shared, Mode::Bypass, "PAUSE"),
+            "RESUME" if rest.is_empty() => switch(&shared, Mode::Serve, "RESUME"),
             "SHUTDOWN" => shut_down(&shared, rest),
             _ => Err(syntax("SHOW HELP for what there is")),
         }
@@ -129,7 +130,10 @@ fn explain(shared: &Shared, sql: &str) -> Result<Reply, Refusal> {
         return Err(Refusal { sqlstate: "55000", message, hint: Some("SHOW FEED says why.".to_owned()) });
     };
     let path = ["pg_catalog".to_owned(), "public".to_owned()];
-    let rows = explained(sql, &catalog, &path).into_iter().map(|(name, value)| vec![Some(name), Some(value)]);
+    let ttl =
+        shared.config.pointer("/cache/ttl/value").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let rows =
+        explained(sql, &catalog, &path, ttl).into_iter().map(|(name, value)| vec![Some(name), Some(value)]);
     Ok(Reply { columns: vec!["property", "value"], rows: rows.collect(), tag: "EXPLAIN".to_owned() })
 }
 
@@ -175,37 +179,20 @@ fn set_mode(shared: &Shared, rest: &str) -> Result<Reply, Refusal> {
     let words = rest.replace('=', " ");
     let (name, value) = split(&words);
     let value = unquoted(value).to_ascii_lowercase();
-    match (name.eq_ignore_ascii_case("mode"), value.trim_start_matches("to ")) {
-        (true, "serve") => switch(shared, true, "SET"),
-        (true, "bypass") => switch(shared, false, "SET"),
-        _ => Err(syntax("SET MODE = 'serve' or SET MODE = 'bypass'")),
+    let value = value.trim_start_matches("to ");
+    match Mode::ALL.into_iter().find(|mode| mode.name() == value) {
+        Some(mode) if name.eq_ignore_ascii_case("mode") => switch(shared, mode, "SET"),
+        _ => Err(syntax("SET MODE = 'serve', 'shadow' or 'bypass'")),
     }
 }
 
-fn switch(shared: &Shared, serving: bool, tag: &str) -> Result<Reply, Refusal> {
-    shared.set_serving(serving).map_err(|message| Refusal {
+fn switch(shared: &Shared, mode: Mode, tag: &str) -> Result<Reply, Refusal> {
+    shared.set_mode(mode).map_err(|message| Refusal {
         sqlstate: "55000",
         message,
         hint: Some("Start Larder with [cache] mode = \"serve\".".to_owned()),
     })?;
     Ok(done(tag.to_owned()))
-}
-
-/// A row for each setting that has another value than before.
-fn reload(shared: &Shared) -> Result<Reply, Refusal> {
-    let reloaded = shared.reload("RELOAD").map_err(|errors| {
-        let (what, mend) = errors.sentences();
-        // config_file_error.
-        Refusal { sqlstate: "F0000", message: format!("nothing has changed: {what}"), hint: Some(mend) }
-    })?;
-    let row = |name: &String, result: &str| vec![Some(name.clone()), Some(result.to_owned())];
-    let changed = reloaded.changed.iter().map(|name| row(name, "changed"));
-    let kept = reloaded.kept.iter().map(|name| row(name, "needs a restart"));
-    Ok(Reply {
-        columns: vec!["setting", "result"],
-        rows: changed.chain(kept).collect(),
-        tag: "RELOAD".to_owned(),
-    })
 }
 
 fn shut_down(shared: &Shared, rest: &str) -> Result<Reply, Refusal> {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use larder_cache::Moment;
 use larder_core::{FeedState, Finding, Lsn};
+use larder_proxy::Mode;
 use serde_json::{Value as Json, json};
 
 use super::metrics::seconds_between;
@@ -20,10 +21,12 @@ pub(super) fn json(shared: &Shared) -> Json {
     json!({
         "version": crate::VERSION,
         "uptime_seconds": shared.started.elapsed().as_secs_f64(),
-        "mode": if shared.proxy.is_serving() { shared.mode.name() } else { crate::config::Mode::Bypass.name() },
+        "mode": shared.proxy.mode().name(),
+        // What can be switched to: a plain proxy stays one.
+        "modes": if shared.feed_wanted { Mode::ALL.map(Mode::name).to_vec() } else { vec![Mode::Bypass.name()] },
         "revision": crate::REVISION,
-        "level": shared.level().name(),
-        "max_lag_seconds": shared.max_lag().as_secs_f64(),
+        "level": shared.level.name(),
+        "max_lag_seconds": shared.max_lag.as_secs_f64(),
         "listen": shared.proxy.local_addr().to_string(),
         "origin": { "address": shared.origin, "reachable": shared.origin_problem().is_none(), "problem": shared.origin_problem() },
         "draining": shared.is_draining(),

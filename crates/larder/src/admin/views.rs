@@ -124,6 +124,8 @@ pub(crate) fn queries_by(shared: &Shared, order: Order) -> Table {
             json!(seconds(query.saved)),
             json!(query.bytes),
             json!(seconds(query.last_served)),
+            json!(query.checks),
+            json!(query.mismatches),
             json!(query.digest.text),
         ]
     };
@@ -140,6 +142,8 @@ pub(crate) fn queries_by(shared: &Shared, order: Order) -> Table {
         "saved_seconds",
         "hit_bytes",
         "idle_seconds",
+        "checks",
+        "mismatches",
         "query",
     ];
     Table::new(columns, queries.into_iter().map(row))
@@ -281,7 +285,7 @@ pub(crate) fn tiers(shared: &Shared) -> Table {
 /// The effective configuration, secrets masked.
 pub(crate) fn config(shared: &Shared) -> Table {
     let mut rows = Vec::new();
-    for (section, keys) in shared.config().as_object().into_iter().flatten() {
+    for (section, keys) in shared.config.as_object().into_iter().flatten() {
         for (key, setting) in keys.as_object().into_iter().flatten() {
             let field = |name: &str| setting.get(name).cloned().unwrap_or_default();
             rows.push([json!(format!("{section}.{key}")), field("value"), field("source")]);

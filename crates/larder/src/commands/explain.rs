@@ -3,37 +3,33 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use larder_core::Catalog;
+use larder_core::{Catalog, relation_tag};
 use larder_sql::{Effect, Footprint, Judgement, Parsed, Settings};
 use serde_json::{Value as Json, json};
 
 use crate::cli::print_text;
-use crate::config::{Config, Effective};
+use crate::config::{Config, Effective, Value as _};
 use crate::serve::{account, block_on};
-
-/// The grammar recurses with the nesting of the text, as on the workers of the client path.
-const STACK: usize = 32 << 20;
 
 /// What the key of an answer holds besides the statement (see larder-proxy's `key` and `facts`).
 const KEY: &str = "the text without comments, types, formats and values of parameters, the protocol, the database, \
                    the roles, and every setting that can change the answer";
 
+/// Why a difference between two answers to it would prove nothing.
+const VARIES: &str = "PostgreSQL itself may answer in several ways (LIMIT, DISTINCT ON, windows, array_agg, sums of \
+                      floating-point numbers): a difference that verify finds is not taken for a mistake";
+
 /// Says whether the statement would be answered from memory, on what its answer depends, and what it may change.
 pub(crate) fn explain(effective: &Effective, sql: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     effective.require_origin()?;
     let (catalog, path) = block_on(read_origin(&effective.config))?;
-    let judgement = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK);
-        let judge = thread.spawn_scoped(scope, || Parsed::parse(sql).judge(&catalog, &path))?;
-        judge
-            .join()
-            .map_err(|_| anyhow::anyhow!("the statement cannot be judged; please report this as a bug"))
-    })?;
+    let judgement = super::judged_apart(|| Parsed::parse(sql).judge(&catalog, &path))?;
     let text = if as_json {
         format!("{:#}\n", as_document(&judgement, &catalog, &path))
     } else {
-        let lines = in_words(&judgement, &catalog, &path).into_iter();
-        lines.map(|(name, value)| format!("{name:<12}{value}\n")).collect()
+        let longest = effective.config.cache.ttl.show();
+        let lines = in_words(&judgement, &catalog, &path, longest.as_str().unwrap_or_default()).into_iter();
+        lines.map(|(name, value)| format!("{name:<13}{value}\n")).collect()
     };
     print_text(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -48,14 +44,15 @@ async fn read_origin(config: &Config) -> anyhow::Result<(Catalog, Vec<String>)> 
     Ok((catalog, row.try_get(0).context("current_schemas() is no list of names")?))
 }
 
-/// The judgement in words, a line each. To be called on a thread with a worker's stack.
-pub(crate) fn explained(sql: &str, catalog: &Catalog, path: &[String]) -> Vec<(String, String)> {
-    let mut lines = in_words(&Parsed::parse(sql).judge(catalog, path), catalog, path);
+/// The judgement in words, a line each; `ttl` is the longest life of an answer. To be called on a thread with a worker's
+/// stack.
+pub(crate) fn explained(sql: &str, catalog: &Catalog, path: &[String], ttl: &str) -> Vec<(String, String)> {
+    let mut lines = in_words(&Parsed::parse(sql).judge(catalog, path), catalog, path, ttl);
     lines.push(("fingerprint".to_owned(), larder_sql::digest(sql).fingerprint.to_string()));
     lines
 }
 
-fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Vec<(String, String)> {
+fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String], ttl: &str) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     let mut line = |name: &str, value: &str| lines.push((name.to_owned(), value.to_owned()));
     match &judgement.verdict {
@@ -65,17 +62,30 @@ fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Vec<(S
             let depends =
                 if relations.is_empty() { "on no relation".to_owned() } else { relations.join(", ") };
             line("depends", &depends);
-            if !plan.settings.is_empty() {
-                line("settings", &plan.settings.join(", "));
-            }
-            if let Some(ttl) = plan.ttl {
-                line("ttl", &format!("{ttl:?}, by its comment"));
+            let tags: Vec<_> = plan.relations.iter().map(|oid| relation_tag(*oid)).collect();
+            line(
+                "tags",
+                &if tags.is_empty() { "none: only the ttl ends it".to_owned() } else { tags.join(", ") },
+            );
+            match plan.ttl {
+                Some(ttl) => line("ttl", &format!("{ttl:?}, by its comment")),
+                None => line(
+                    "ttl",
+                    &format!("{ttl} at most, by [cache] ttl; a change of what it depends on ends it before"),
+                ),
             }
             line("key", KEY);
+            if !plan.settings.is_empty() {
+                line("settings", &format!("in the key, too: {}", plan.settings.join(", ")));
+            }
+            if plan.varies {
+                line("varies", VARIES);
+            }
         }
         Err(reason) => {
             line("verdict", &format!("not cacheable: {reason}"));
             line("because", reason.explanation());
+            line("what to do", reason.remedy());
         }
     }
     line("may change", &changes(&judgement.effect, catalog).join(", "));
@@ -90,10 +100,14 @@ fn as_document(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Jso
     json!({
         "cacheable": plan.is_some(),
         "relations": plan.map(|plan| plan.relations.iter().map(relation).collect::<Vec<_>>()),
+        "tags": plan.map(|plan| plan.relations.iter().map(|oid| relation_tag(*oid)).collect::<Vec<_>>()),
+        "key": plan.map(|_| KEY),
         "settings": plan.map(|plan| &plan.settings),
+        "varies": plan.map(|plan| plan.varies),
         "ttl_seconds": plan.and_then(|plan| plan.ttl).map(|ttl| ttl.as_secs_f64()),
         "reason": reason.map(|reason| reason.name()),
         "explanation": reason.map(|reason| reason.explanation()),
+        "remedy": reason.map(|reason| reason.remedy()),
         "may_change": changes(&judgement.effect, catalog),
         "search_path": path,
     })

@@ -1,6 +1,7 @@
 //! The commands that ask one thing, of the origin or of a running Larder, and end.
 
 mod admin;
+mod advise;
 mod check;
 mod check_valkey;
 mod explain;
@@ -9,6 +10,7 @@ mod purge;
 mod setup;
 mod top;
 
+pub(crate) use advise::advise;
 pub(crate) use check::check;
 pub(crate) use explain::{explain, explained};
 pub(crate) use health::health;
@@ -22,6 +24,19 @@ use tokio_postgres::Client;
 
 use crate::config::Config;
 use crate::serve::account;
+
+/// The grammar recurses with the nesting of the text, as on the workers of the client path.
+const STACK: usize = 32 << 20;
+
+/// Runs a judgement on a thread with a worker's stack.
+fn judged_apart<T: Send>(judge: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, judge)?;
+        thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a statement cannot be judged; please report this as a bug"))
+    })
+}
 
 /// Connects to the origin with Larder's own account.
 async fn connect(config: &Config) -> anyhow::Result<Client> {

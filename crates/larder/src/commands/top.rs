@@ -63,7 +63,7 @@ async fn picture(client: &AdminClient, rows: usize) -> anyhow::Result<String> {
         "calls", "hit %", "origin s", "saved s", "not cached"
     );
     for row in queries.rows.iter().take(rows) {
-        let query: String = cell(row, 12).chars().take(TEXT).collect();
+        let query: String = cell(row, 14).chars().take(TEXT).collect();
         let _ = writeln!(
             text,
             "{:>10} {:>6} {:>11} {:>11}  {:<18} {query}",

@@ -11,7 +11,6 @@ pub(crate) mod fuzzing;
 mod layers;
 mod origin_url;
 mod problem;
-mod reload;
 mod render;
 mod rules;
 mod unsupported;
@@ -24,10 +23,9 @@ use access::{FilePath, Hidden, Networks, Text};
 pub(crate) use larder_core::Level;
 pub(crate) use layers::{Flag, Given, Source};
 use layers::{Layers, Setting};
-pub(crate) use origin_url::OriginUrl;
+pub(crate) use origin_url::{OriginUrl, Target};
 pub(crate) use problem::ConfigErrors;
 use problem::Problem;
-pub(crate) use reload::{Reloaded, reload};
 pub(crate) use render::{json, schema, toml};
 use rules::Written;
 use valkey::{Prefix, Switch, TierUrl};
@@ -161,11 +159,6 @@ sections! {
         tls: OriginTls = "prefer";
         /// File with the authorities that may have signed the origin's certificate; default: those of the system.
         tls_ca: FilePath = "";
-        /// File with Larder's own certificate for the origin and its chain, in PEM format: shown for Larder's own account,
-        /// and for clients' sessions if Larder authenticates clients (auth = "verify" or "cert").
-        tls_cert: FilePath = "";
-        /// File with that certificate's private key, in PEM format.
-        tls_key: FilePath = "";
         /// Longest time to wait for a connection to the origin.
         connect_timeout: Span = "5s";
         /// Most statements that fill the cache at a time.
@@ -173,7 +166,8 @@ sections! {
     }
     /// The cache.
     cache: Cache {
-        /// serve: answer from memory what is provably fresh; bypass: plain proxy.
+        /// serve: answer from memory what is provably fresh; shadow: let the origin answer everything, and compare what
+        /// memory would have answered; bypass: plain proxy.
         mode: Mode = "serve", flag "mode";
         /// Memory for cached answers.
         memory: Size = "256MiB", flag "memory";
@@ -196,6 +190,11 @@ sections! {
         plugin: Plugin = "test_decoding";
         /// How often the catalog is compared while anything commits.
         ddl_check: Span = "250ms";
+    }
+    /// Comparing answers from memory with the origin's, while serving.
+    verify: Verify {
+        /// Share of the answers from memory that are compared, 0 to 1 (0.001: one in a thousand): the origin answers these.
+        sample: Fraction = "0.0";
     }
     /// A second tier that all Larders of a fleet share, on Valkey or Redis. Nothing needs it to be there.
     valkey: Valkey {
@@ -252,9 +251,6 @@ pub(crate) struct Effective {
     pub(crate) sources: Vec<Source>,
     /// `[[rule]]`, in order.
     pub(crate) rules: Vec<Written>,
-    /// The same as they were written: what a reload compares with.
-    settings: Vec<Setting>,
-    given: Given,
 }
 
 /// For a flag that is no setting; zero is allowed, with or without a unit.
@@ -278,21 +274,16 @@ pub(crate) fn is_configured(given: &Given) -> bool {
 pub(crate) fn load(given: &Given) -> Result<Effective, ConfigErrors> {
     let mut problems = Vec::new();
     let layers = Layers::read(given, &mut problems);
-    let effective = typed_settings(layers.into_settings(), problems)?;
-    Ok(Effective { given: given.clone(), ..effective })
+    typed_layers(layers, problems)
 }
 
-fn typed_settings(
-    (settings, rules): (Vec<Setting>, Vec<Written>),
-    mut problems: Vec<Problem>,
-) -> Result<Effective, ConfigErrors> {
+fn typed_layers(layers: Layers, mut problems: Vec<Problem>) -> Result<Effective, ConfigErrors> {
+    let (settings, rules) = layers.into_settings();
     let sources: Vec<_> = settings.iter().map(|setting| setting.source.clone()).collect();
-    let config = Config::assemble(&mut settings.iter().cloned(), &mut problems);
+    let config = Config::assemble(&mut settings.into_iter(), &mut problems);
     problems.extend(config.iter().flat_map(|config| access::contradictions(config, &sources)));
     match config {
-        Some(config) if problems.is_empty() => {
-            Ok(Effective { config, sources, rules, settings, given: Given::default() })
-        }
+        Some(config) if problems.is_empty() => Ok(Effective { config, sources, rules }),
         _ => Err(ConfigErrors(problems)),
     }
 }

@@ -95,7 +95,7 @@ fn all_problems_are_reported_together_with_their_place() {
     let said = complaint(&given);
     for expected in [
         "cache.ttl: \"5\" has no unit of time",
-        "did you mean \"serve\"? (choices: serve, bypass)",
+        "did you mean \"serve\"? (choices: serve, shadow, bypass)",
         "listen.addr: \"localhost\" is not an address",
     ] {
         assert!(said.contains(expected), "{said}");
@@ -106,7 +106,7 @@ fn all_problems_are_reported_together_with_their_place() {
 fn what_comes_later_is_refused_by_name() {
     for (given, expected) in [
         (flags(&[("rule.cache", "true")]), "rules are written in the file"),
-        (flags(&[("cache.mode", "shadow")]), "\"shadow\" is not supported by this version"),
+        (flags(&[("cache.mode", "shade")]), "did you mean \"shadow\"?"),
         (environment(&[("LARDER_DRAIN_CLIENT_MAX_AGE_FILE", "x")]), "drain.client_max_age is not supported"),
     ] {
         let said = complaint(&given);

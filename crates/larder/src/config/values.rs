@@ -311,9 +311,11 @@ choices! {
     Mode {
         /// What is provably fresh is answered from memory.
         Serve = "serve",
+        /// The origin answers everything, and what memory would have answered is compared with that.
+        Shadow = "shadow",
         /// Plain proxy.
         Bypass = "bypass",
-    } later ["shadow"]
+    } later []
     /// How Larder learns of changes.
     ChangeSource {
         /// Logical decoding of the origin's log.

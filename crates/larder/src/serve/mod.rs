@@ -6,7 +6,6 @@
 mod feed;
 mod observe;
 mod probe;
-mod reload;
 mod secrets;
 mod security;
 mod sharing;
@@ -19,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use larder_cache::{Fence, Tags};
-use larder_core::{CatalogCell, FeedHealth, Finding};
+use larder_core::{CatalogCell, FeedHealth, Finding, Level};
 use larder_login::scram::Verifier;
 use larder_login::{OriginTls, Secret};
-use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig, Rules};
+use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig, Rules, Verify};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -46,11 +45,14 @@ pub(crate) struct Shared {
     pub(crate) tags: Arc<Tags>,
     pub(crate) catalog: Arc<CatalogCell>,
     pub(crate) health: Arc<FeedHealth>,
-    /// The configuration in force, and whom to tell when another one is.
-    settings: reload::Settings,
+    /// The effective configuration with the source of each value, secrets masked.
+    pub(crate) config: serde_json::Value,
     /// The tier that this Larder shares with others, if one is configured.
     pub(crate) shared_tier: Option<SharedTier>,
     pub(crate) mode: Mode,
+    pub(crate) level: Level,
+    /// The bound of the lease.
+    pub(crate) max_lag: Duration,
     /// Bytes of the tier in memory, at most.
     pub(crate) memory: usize,
     pub(crate) events: Events,
@@ -124,17 +126,16 @@ impl Shared {
         catalog.relations.get(&oid).map(|found| format!("{}.{}", found.schema, found.name))
     }
 
-    /// Switches answers from memory off and on.
-    pub(crate) fn set_serving(&self, serving: bool) -> Result<(), String> {
-        if self.mode != Mode::Serve {
+    /// Switches where answers come from.
+    pub(crate) fn set_mode(&self, mode: larder_proxy::Mode) -> Result<(), String> {
+        if self.mode == Mode::Bypass {
             return Err("there is no cache: Larder was started as a plain proxy".to_owned());
         }
-        if self.proxy.is_serving() != serving {
-            let mode = if serving { "serve" } else { "bypass" };
-            info!(mode, "mode switched by an operator");
-            self.events.note(Kind::Mode, format!("Mode {mode}, by an operator"));
+        if self.proxy.mode() != mode {
+            info!(mode = mode.name(), "mode switched by an operator");
+            self.events.note(Kind::Mode, format!("Mode {}, by an operator", mode.name()));
         }
-        self.proxy.set_serving(serving);
+        self.proxy.set_mode(mode);
         Ok(())
     }
 
@@ -178,8 +179,7 @@ impl Larder {
         let (tags, catalog) = (Arc::new(Tags::default()), Arc::new(CatalogCell::default()));
         let health = Arc::new(FeedHealth::default());
         // A plain proxy shares nothing.
-        let serves = config.cache.mode == Mode::Serve;
-        let shared_tier = if serves { SharedTier::new(config)? } else { None };
+        let shared_tier = if config.cache.mode != Mode::Bypass { SharedTier::new(config)? } else { None };
         let proxy_shared = larder_proxy::Shared {
             fence: fence.clone(),
             tags: tags.clone(),
@@ -192,7 +192,8 @@ impl Larder {
         let access = access(config).map_err(unusable)?;
         let console = Arc::new(AdminConsole::default());
         let admin_database = admin_database(config, &access.seed, &console);
-        let proxy_config = ProxyConfig { console: admin_database, ..proxy_config(config, tls, access) };
+        let proxy_config =
+            ProxyConfig { console: admin_database, ..proxy_config(config, tls.clone(), access) };
         let proxy = Proxy::start(proxy_config, proxy_shared).map_err(|error| {
             anyhow::anyhow!(
                 "cannot listen on {listen} for clients: {error}\n  -> choose another address: --listen ADDR"
@@ -204,14 +205,16 @@ impl Larder {
             tags: tags.clone(),
             catalog: catalog.clone(),
             health: health.clone(),
-            settings: reload::Settings::new(effective, console.clone()),
+            config: crate::config::json(effective),
             shared_tier,
             mode: config.cache.mode,
+            level: config.freshness.level,
+            max_lag: config.freshness.max_lag.0,
             memory: config.cache.memory.0,
             events: Events::default(),
             history: History::default(),
             origin: format!("{}:{}", target.host, target.port),
-            feed_wanted: config.cache.mode == Mode::Serve,
+            feed_wanted: config.cache.mode != Mode::Bypass,
             started: Instant::now(),
             draining: AtomicBool::new(false),
             origin_state: Mutex::default(),
@@ -224,18 +227,15 @@ impl Larder {
         };
         let feed_shared = larder_feed::Shared { fence, tags, catalog, health };
         let feed = if shared.feed_wanted { feed::Feed::start(config, feed_shared)? } else { None };
-        let feed = feed.map(|(feed, teller)| {
-            shared.settings.tell(teller);
-            feed
-        });
-        let admin = Admin::new(shared.clone(), console);
+        let token = config.admin.token.get().map(str::to_owned);
+        let admin = Admin::new(shared.clone(), console, token);
         let tasks = vec![
             tokio::spawn(async move {
                 if let Err(error) = admin.serve(admin_listener).await {
                     warn!(%error, "admin HTTP stopped");
                 }
             }),
-            tokio::spawn(probe::run(shared.clone())),
+            tokio::spawn(probe::run(shared.clone(), target.clone(), tls, config.origin.connect_timeout.0)),
             tokio::spawn(feed::log_changes(shared.clone())),
             tokio::spawn(observe::run(shared.clone())),
         ];
@@ -277,21 +277,11 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
     let config = &effective.config;
     let mut signals = Signals::new()?;
-    let mut hangups = signal(SignalKind::hangup())?;
     let larder = Larder::start(effective).await?;
     banner(config, &larder);
     let mut stop = larder.shared.stop.subscribe();
-    let shared = &larder.shared;
-    let reloading = async {
-        while hangups.recv().await.is_some() {
-            // What came of it is in the log.
-            let _ = shared.reload("SIGHUP");
-        }
-        std::future::pending().await
-    };
     let name = tokio::select! {
         name = signals.next() => name,
-        name = reloading => name,
         Ok(how) = stop.wait_for(Option::is_some) => {
             if *how == Some(Shutdown::Now) {
                 info!(clients = larder.shared.proxy.clients(), "SHUTDOWN: stopping at once");
@@ -300,10 +290,9 @@ async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
             "SHUTDOWN WAIT_FOR_CLIENTS"
         }
     };
-    let grace = shared.grace();
-    info!(clients = shared.proxy.clients(), ?grace, "{name}: draining");
+    info!(clients = larder.shared.proxy.clients(), grace = ?config.drain.grace.0, "{name}: draining");
     tokio::select! {
-        () = larder.drain(grace) => {
+        () = larder.drain(config.drain.grace.0) => {
             info!("stopped");
             Ok(ExitCode::SUCCESS)
         }
@@ -322,9 +311,12 @@ fn banner(config: &Config, larder: &Larder) {
     }
     match config.cache.mode {
         Mode::Bypass => info!("mode bypass: a plain proxy"),
-        Mode::Serve => info!(
-            "mode serve, level {}, max lag {:?}, memory {}",
-            config.freshness.level, config.freshness.max_lag.0, config.cache.memory
+        mode => info!(
+            "mode {}, level {}, max lag {:?}, memory {}",
+            mode.name(),
+            config.freshness.level,
+            config.freshness.max_lag.0,
+            config.cache.memory
         ),
     }
     info!("admin http://{}", larder.admin_addr);
@@ -357,7 +349,12 @@ fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> Proxy
         origin_tls,
         access,
         connect_timeout: config.origin.connect_timeout.0,
-        serve: config.cache.mode == Mode::Serve,
+        mode: match config.cache.mode {
+            Mode::Serve => larder_proxy::Mode::Serve,
+            Mode::Shadow => larder_proxy::Mode::Shadow,
+            Mode::Bypass => larder_proxy::Mode::Bypass,
+        },
+        verify: Verify { sample: config.verify.sample.0, settle: settle(config.freshness.ddl_check.0) },
         level: config.freshness.level,
         max_lag: config.freshness.max_lag.0,
         memory: config.cache.memory.0,
@@ -368,6 +365,12 @@ fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> Proxy
         console: None,
         workers: 0,
     }
+}
+
+/// The catalog is compared once in `ddl_check` while anything commits, and once a second for what is changed elsewhere.
+/// Twice that, as a comparison may just have begun.
+fn settle(ddl_check: Duration) -> Duration {
+    2 * ddl_check.max(Duration::from_secs(1))
 }
 
 /// SIGTERM and SIGINT.

@@ -45,9 +45,9 @@ pub(crate) async fn rows(client: &mut RawClient, sql: &str) -> Vec<Vec<String>> 
 
 pub(crate) async fn fingerprint(client: &mut RawClient) -> String {
     let queries = rows(client, "SHOW QUERIES").await;
-    let ours = queries.iter().find(|row| row[12] == format!("{QUERY}?")).unwrap();
+    let ours = queries.iter().find(|row| row[14] == format!("{QUERY}?")).unwrap();
     assert!(ours[2].parse::<u64>().unwrap() >= 4 && ours[8].parse::<f64>().unwrap() > 0.0, "{ours:?}");
-    let clock = queries.iter().find(|row| row[12] == "select now()").unwrap();
+    let clock = queries.iter().find(|row| row[14] == "select now()").unwrap();
     assert_eq!((clock[2].as_str(), clock[7].as_str()), ("0", "stable_function"), "{clock:?}");
     ours[0].clone()
 }
@@ -99,7 +99,7 @@ async fn drivers_of_every_kind_can_ask_and_mistakes_are_explained() {
             ("SHOW NOTHING", "42601"),
             ("PURGE TABLE nowhere", "42P01"),
             ("PURGE QUERY 'x'", "22023"),
-            ("SET MODE = 'shadow'", "42601"),
+            ("SET MODE = 'shade'", "42601"),
         ] {
             let replies = client.query(sql).await.unwrap();
             assert_eq!(replies[0].field(b'C').as_deref(), Some(code), "{sql}: {replies:?}");

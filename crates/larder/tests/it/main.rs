@@ -3,6 +3,7 @@
 
 mod admin;
 mod admin_rules;
+mod advise;
 mod architecture;
 mod arrivals;
 mod auth;
@@ -27,9 +28,7 @@ mod hazards_settings;
 mod hazards_tenants;
 mod hazards_torture;
 mod origin_commands;
-mod reload;
 mod robustness;
-mod robustness_huge;
 mod robustness_malformed;
 mod rolling;
 mod secure;
@@ -45,6 +44,7 @@ mod transparency_login;
 mod transparency_random;
 mod transparency_simple;
 mod twins;
+mod verify;
 
 use std::process::{Command, Output};
 

@@ -1,0 +1,33 @@
+//! `larder advise`: what a running database would gain from Larder, by its own statistics. Nothing is in anybody's path.
+
+mod read;
+mod show;
+mod weigh;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::judged_apart;
+use crate::cli::print_text;
+use crate::config::Effective;
+use crate::serve::{account, block_on};
+
+/// Reads the statistics, judges every statement as the client path would, and says what that comes to.
+pub(crate) fn advise(effective: &Effective, rows: usize, as_json: bool) -> anyhow::Result<ExitCode> {
+    effective.require_origin()?;
+    let config = &effective.config;
+    let (catalog, path, observed) = block_on(async {
+        let account = account(config).map_err(|finding| super::stated(&[finding]))?;
+        let catalog =
+            larder_feed::load_catalog(&account).await.map_err(|findings| super::stated(&findings))?;
+        let client = super::connect(config).await?;
+        let row = client.query_one("SELECT current_schemas(true)::text[]", &[]).await?;
+        let path: Vec<String> = row.try_get(0).context("current_schemas() is no list of names")?;
+        anyhow::Ok((catalog, path, read::observe(&client).await?))
+    })?;
+    let advice = judged_apart(|| weigh::weigh(observed, &catalog, &path))?;
+    let text = if as_json { format!("{:#}\n", show::json(&advice)) } else { show::text(&advice, rows) };
+    print_text(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,156 @@
+//! Every statement judged as the client path would judge it, added up by the time that it takes the database.
+
+use std::collections::{BTreeMap, HashMap};
+
+use larder_core::{Bypass, Catalog};
+use larder_sql::{Footprint, Parsed};
+
+use super::read::{Observed, Statement, Usage};
+
+/// What it comes to.
+#[derive(Debug)]
+pub(super) struct Advice {
+    pub(super) database: String,
+    pub(super) version: String,
+    pub(super) since: Option<String>,
+    /// All statements, and those that could be answered from memory.
+    pub(super) all: Sum,
+    pub(super) cacheable: Sum,
+    pub(super) hidden: Option<Statement>,
+    /// Those that could, the costliest first.
+    pub(super) reads: Vec<Read>,
+    /// Why the others could not, the costliest first.
+    pub(super) obstacles: Vec<Obstacle>,
+    /// What the former depend on; those first whose writes would end most.
+    pub(super) tables: Vec<Table>,
+}
+
+/// Statements added up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sum {
+    pub(super) statements: u64,
+    pub(super) calls: u64,
+    pub(super) seconds: f64,
+}
+
+/// A statement that could be answered from memory.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) statement: Statement,
+    pub(super) tables: Vec<String>,
+    /// The share of its calls that could be, if each call had the same parameters and every write of what it reads
+    /// ended its answer: for one that has parameters of many values it is less, and more where writes come in bursts.
+    pub(super) at_best: f64,
+}
+
+/// A reason, and the statements that it holds for.
+#[derive(Debug)]
+pub(super) struct Obstacle {
+    pub(super) reason: Bypass,
+    pub(super) sum: Sum,
+    /// The costliest of them.
+    pub(super) example: String,
+}
+
+/// A table that cacheable statements read.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) usage: Usage,
+    /// The cacheable statements that read it.
+    pub(super) readers: Sum,
+}
+
+impl Sum {
+    fn add(&mut self, statement: &Statement) {
+        self.statements += 1;
+        self.calls += statement.calls;
+        self.seconds += statement.seconds;
+    }
+
+    /// The share of `whole`, by time.
+    pub(super) fn share_of(&self, whole: &Self) -> f64 {
+        if whole.seconds > 0.0 { self.seconds / whole.seconds } else { 0.0 }
+    }
+}
+
+impl Table {
+    /// Time whose answers are ended by writes to this table, rather than used again.
+    fn at_stake(&self) -> f64 {
+        let (reads, writes) = (real(self.usage.reads), real(self.usage.writes));
+        self.readers.seconds * writes / (reads + writes).max(1.0)
+    }
+}
+
+/// To be called on a thread with a worker's stack.
+pub(super) fn weigh(observed: Observed, catalog: &Catalog, path: &[String]) -> Advice {
+    let (mut all, mut cacheable) = (Sum::default(), Sum::default());
+    let mut refused: BTreeMap<&str, (Bypass, Sum, Statement)> = BTreeMap::new();
+    let (mut reads, mut writes) = (Vec::new(), HashMap::<u32, u64>::new());
+    if let Some(hidden) = &observed.hidden {
+        all.seconds += hidden.seconds;
+        all.calls += hidden.calls;
+    }
+    for statement in observed.statements {
+        all.add(&statement);
+        let judgement = Parsed::parse(&statement.text).judge(catalog, path);
+        if let Footprint::Relations(written) = &judgement.effect.writes {
+            written.iter().for_each(|oid| *writes.entry(*oid).or_default() += statement.calls);
+        }
+        match judgement.verdict {
+            Ok(plan) => {
+                cacheable.add(&statement);
+                reads.push((statement, plan.relations));
+            }
+            Err(why) => {
+                let (_, sum, example) =
+                    refused.entry(why.name()).or_insert_with(|| (why, Sum::default(), statement.clone()));
+                sum.add(&statement);
+                if example.seconds < statement.seconds {
+                    *example = statement;
+                }
+            }
+        }
+    }
+    let tables = tables(&reads, &observed.tables, catalog);
+    let of = |(statement, relations): (Statement, Vec<u32>)| {
+        let ended: u64 = relations.iter().filter_map(|oid| writes.get(oid)).sum();
+        let at_best = real(statement.calls) / (real(statement.calls) + real(ended)).max(1.0);
+        Read { statement, tables: relations.iter().map(|oid| name(catalog, *oid)).collect(), at_best }
+    };
+    let mut reads: Vec<_> = reads.into_iter().map(of).collect();
+    reads.sort_by(|a, b| b.statement.seconds.total_cmp(&a.statement.seconds));
+    let of =
+        |(reason, sum, example): (Bypass, Sum, Statement)| Obstacle { reason, sum, example: example.text };
+    let mut obstacles: Vec<_> = refused.into_values().map(of).collect();
+    obstacles.sort_by(|a, b| b.sum.seconds.total_cmp(&a.sum.seconds));
+    let Observed { database, version, since, hidden, .. } = observed;
+    Advice { database, version, since, all, cacheable, hidden, reads, obstacles, tables }
+}
+
+fn tables(reads: &[(Statement, Vec<u32>)], usage: &HashMap<u32, Usage>, catalog: &Catalog) -> Vec<Table> {
+    let mut readers: HashMap<u32, Sum> = HashMap::new();
+    for (statement, relations) in reads {
+        relations.iter().for_each(|oid| readers.entry(*oid).or_default().add(statement));
+    }
+    let of = |(oid, readers): (u32, Sum)| {
+        let usage = usage.get(&oid).copied().unwrap_or_default();
+        Table { name: name(catalog, oid), usage, readers }
+    };
+    let mut tables: Vec<_> = readers.into_iter().map(of).collect();
+    tables.sort_by(|a, b| b.at_stake().total_cmp(&a.at_stake()).then_with(|| a.name.cmp(&b.name)));
+    tables
+}
+
+fn name(catalog: &Catalog, oid: u32) -> String {
+    match catalog.relations.get(&oid) {
+        Some(relation) => format!("{}.{}", relation.schema, relation.name),
+        None => format!("oid {oid}"),
+    }
+}
+
+/// Counts, for a ratio.
+#[allow(clippy::cast_precision_loss, reason = "a ratio needs no more than 53 bits")]
+fn real(count: u64) -> f64 {
+    count as f64
+}
