@@ -98,11 +98,11 @@ impl Case {
 
     /// The sides that take part; the first is the one that speed-ups refer to.
     pub(crate) fn sides(&self) -> &'static [SideName] {
-        use SideName::{Bypass, Direct, Floor, Larder, PgBouncer};
+        use SideName::{Against, Bypass, Direct, Floor, Larder, PgBouncer};
         match self.work {
-            Work::PointSelect => &[Direct, Floor, PgBouncer, Bypass, Larder],
-            Work::Aggregate => &[Direct, Larder],
-            Work::WritesElsewhere | Work::WritesSameTable => &[Direct, PgBouncer, Larder],
+            Work::PointSelect => &[Direct, Floor, PgBouncer, Bypass, Larder, Against],
+            Work::Aggregate => &[Direct, Larder, Against],
+            Work::WritesElsewhere | Work::WritesSameTable => &[Direct, PgBouncer, Larder, Against],
         }
     }
 

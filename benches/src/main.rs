@@ -49,6 +49,9 @@ struct Cli {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Only Larder, beside the same with these settings (admin.statistics=false): what does a setting cost?
+    #[arg(long, value_name = "SECTION.KEY=VALUE", conflicts_with = "without_larder")]
+    against: Vec<String>,
     /// Leave Larder out: the floor, the origin and PgBouncer alone
     #[arg(long)]
     without_larder: bool,
@@ -86,7 +89,7 @@ fn run(cli: &Cli) -> Result<()> {
         bail!("no case has that in its name");
     }
     let larder = (!cli.without_larder).then_some(cli.larder.as_path());
-    let sides = Sides::start(larder)?;
+    let sides = Sides::start(larder, &cli.against)?;
     let plan = measure::Plan { rounds: cli.rounds, seconds: cli.seconds };
     eprintln!("==> {} cases, about {} s", cases.len(), plan.estimate(&cases, &sides));
 

@@ -171,6 +171,16 @@ fn write_case(out: &mut String, case: &CaseResult) -> std::fmt::Result {
             side.hit_ratio.map(|ratio| format!("{:.1} %", ratio * 100.0)).unwrap_or_default(),
         )?;
     }
+    if let Some(ratio) = case.ratio(SideName::Larder, SideName::Against) {
+        let share = |ratio: f64| format!("{:.1} %", ratio * 100.0);
+        writeln!(
+            out,
+            "  Larder has {} of the throughput that it has with the other settings [{} to {}]",
+            share(ratio.median),
+            share(ratio.min),
+            share(ratio.max)
+        )?;
+    }
     if case.case.all_hits() && case.hit_ratio().is_some_and(|ratio| ratio < PROOF) {
         writeln!(out, "  ! Not every answer came from memory: this is not a measurement of hits.")?;
     }

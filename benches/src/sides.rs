@@ -35,6 +35,8 @@ pub(crate) enum SideName {
     Bypass,
     /// Larder with `mode = "serve"`, warm.
     Larder,
+    /// The same with other settings.
+    Against,
 }
 
 impl SideName {
@@ -45,6 +47,7 @@ impl SideName {
             Self::PgBouncer => "PgBouncer, session mode",
             Self::Bypass => "Larder, bypass",
             Self::Larder => "Larder",
+            Self::Against => "Larder, other settings",
         }
     }
 }
@@ -71,8 +74,8 @@ pub(crate) struct Sides {
 }
 
 impl Sides {
-    /// Starts everything; without `larder` only what it is compared with.
-    pub(crate) fn start(larder: Option<&Path>) -> Result<Self> {
+    /// Starts everything; without `larder` only what it is compared with, and with settings to compare it with only that.
+    pub(crate) fn start(larder: Option<&Path>, against: &[String]) -> Result<Self> {
         eprintln!("==> starting PostgreSQL 18 and filling {}00,000 rows (some seconds)", SCALE);
         let postgres = start_postgres()?;
         let pgbench = postgres.bin_dir().join("pgbench");
@@ -83,6 +86,16 @@ impl Sides {
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()?;
 
+        if let Some(program) = larder.filter(|_| !against.is_empty()) {
+            let (mut available, mut children) = (Vec::new(), Vec::new());
+            for (name, settings) in [(SideName::Larder, &[][..]), (SideName::Against, against)] {
+                let (child, port, admin) =
+                    start_larder(program, "serve", settings, postgres.port(), folder.path())?;
+                children.push(child);
+                available.push(Side { name, port, admin: Some(admin) });
+            }
+            return Ok(Self { available, pgbench, pgbouncer: None, _children: children, postgres, folder });
+        }
         let mut available = vec![Side { name: SideName::Direct, port: postgres.port(), admin: None }];
         let mut children = Vec::new();
         let (floor, port) = start_floor(folder.path())?;
@@ -99,7 +112,7 @@ impl Sides {
         }
         for (name, mode) in [(SideName::Bypass, "bypass"), (SideName::Larder, "serve")] {
             let Some(program) = larder else { break };
-            let (child, port, admin) = start_larder(program, mode, postgres.port(), folder.path())?;
+            let (child, port, admin) = start_larder(program, mode, &[], postgres.port(), folder.path())?;
             children.push(child);
             available.push(Side { name, port, admin: Some(admin) });
         }
@@ -191,14 +204,21 @@ fn start_pgbouncer(program: &Path, origin: u16, folder: &Path) -> Result<(Runnin
     Ok((child, port))
 }
 
-fn start_larder(program: &Path, mode: &str, origin: u16, folder: &Path) -> Result<(Running, u16, u16)> {
+fn start_larder(
+    program: &Path,
+    mode: &str,
+    settings: &[String],
+    origin: u16,
+    folder: &Path,
+) -> Result<(Running, u16, u16)> {
     let (port, admin) = (free_port()?, free_port()?);
     let mut command = Command::new(program);
     command
         .arg("serve")
         .args(["--origin", &format!("postgres://postgres@127.0.0.1:{origin}/{DATABASE}")])
         .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")])
-        .args(["--mode", mode, "--log-level", "warn"]);
+        .args(["--mode", mode, "--log-level", "warn"])
+        .args(settings.iter().flat_map(|setting| ["--set", setting]));
     let what = if mode == "serve" { "Larder" } else { "Larder in bypass" };
     let mut child = Running::spawn(what, command, folder)?;
     child.wait_until(|| metrics::get(admin, "/readyz").is_ok())?;
