@@ -19,7 +19,7 @@ ARGS ?=
 
 step = @printf '==> %s\n' $(1)
 
-.PHONY: help demo test lint bench conformance fuzz deploy-check deploy-native deploy-render image fmt build clean \
+.PHONY: help demo test gigabyte lint bench conformance fuzz deploy-check deploy-native deploy-render image fmt build clean \
 	setup-build setup-demo setup-test
 
 help: ## Show this list
@@ -41,6 +41,10 @@ test: setup-test ## Every test, against real PostgreSQL servers
 	@$(WITH_SETUP) \
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked --workspace --all-targets $(ARGS); \
 	else cargo test --locked --workspace --all-targets $(ARGS); fi
+
+gigabyte: setup-test ## The test of messages of nearly 1 GiB, which make test leaves out: it needs 4 GB of memory
+	@$(WITH_SETUP) cargo test --locked -p larder --test it -- --ignored --exact --nocapture \
+		robustness_huge::a_gigabyte_passes_both_ways_in_bounded_memory
 
 lint: setup-build $(CARGO_DENY) ## Formatting, clippy, licences and sources of dependencies, documentation, deploy-check
 	$(call step,'formatting')

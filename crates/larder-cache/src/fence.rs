@@ -45,7 +45,7 @@ use crate::{Moment, Reader};
 /// Where the two streams meet: what the feed has proven, as atomics.
 #[derive(Debug)]
 pub struct Fence {
-    max_lag: u64,
+    max_lag: AtomicU64,
     epoch: AtomicU64,
     floor: AtomicU64,
     applied: AtomicU64,
@@ -71,7 +71,7 @@ impl Fence {
     /// Nothing is proven yet: no lease, no fills.
     pub fn new(max_lag: Duration) -> Self {
         Self {
-            max_lag: nanos(max_lag),
+            max_lag: AtomicU64::new(nanos(max_lag)),
             epoch: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
@@ -83,6 +83,11 @@ impl Fence {
             sample_wanted: Notify::new(),
             coverage_grew: Notify::new(),
         }
+    }
+
+    /// Readers are promised another bound from now on. It stands by itself: nothing else is ordered with it.
+    pub fn set_max_lag(&self, max_lag: Duration) {
+        self.max_lag.store(nanos(max_lag), Ordering::Relaxed);
     }
 
     /// Every commit that ends at or before `position` has been folded into the tags.
@@ -195,7 +200,7 @@ impl Fence {
         if covered == Moment::NEVER {
             return Duration::ZERO;
         }
-        Duration::from_nanos(self.max_lag).saturating_sub(now.since(covered))
+        Duration::from_nanos(self.max_lag.load(Ordering::Relaxed)).saturating_sub(now.since(covered))
     }
 
     /// A write that may have touched anything was acknowledged at `now`; see [`crate::Tag::mark`].
@@ -251,7 +256,7 @@ impl Fence {
     }
 
     pub(crate) fn lease_holds_with(&self, covered: Moment, now: Moment) -> bool {
-        covered != Moment::NEVER && now.0.saturating_sub(covered.0) <= self.max_lag
+        covered != Moment::NEVER && now.0.saturating_sub(covered.0) <= self.max_lag.load(Ordering::Relaxed)
     }
 
     /// The last write that may have touched anything.

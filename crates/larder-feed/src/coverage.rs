@@ -155,6 +155,12 @@ impl Coverage {
         }
     }
 
+    /// From now on at this pace.
+    pub(crate) fn set_pace(&mut self, max_lag: Duration, ddl_check: Duration) {
+        self.ddl_check = ddl_check;
+        self.sample_every = max_lag / 4;
+    }
+
     /// Every commit at or before it has been folded into the tags.
     pub(crate) fn applied(&self) -> Lsn {
         self.applied

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use larder_cache::Moment;
 use larder_core::{FeedState, Lsn};
+use tokio::sync::watch;
 
 use crate::catalog::{Fingerprint, Loaded};
 use crate::control::Control;
@@ -97,17 +98,21 @@ impl<'a> Follower<'a> {
     }
 
     /// Follows until something breaks.
-    pub(crate) async fn follow(&mut self) -> Failure {
+    pub(crate) async fn follow(&mut self, config: &mut watch::Receiver<FeedConfig>) -> Failure {
         let mut in_flight: Option<InFlight> = None;
         loop {
-            if let Err(failure) = self.turn(&mut in_flight).await {
+            if let Err(failure) = self.turn(&mut in_flight, config).await {
                 return failure;
             }
         }
     }
 
     /// Hands out what is proven, does what is due, and waits for the next event.
-    async fn turn(&mut self, in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
+    async fn turn(
+        &mut self,
+        in_flight: &mut Option<InFlight>,
+        config: &mut watch::Receiver<FeedConfig>,
+    ) -> Result<(), Failure> {
         self.publish();
         let now = Moment::now();
         if now.since(self.last_message) > SILENCE {
@@ -139,6 +144,11 @@ impl<'a> Follower<'a> {
             }
             () = self.shared.fence.sample_requested() => {
                 self.coverage.request();
+                Ok(())
+            }
+            Ok(()) = config.changed() => {
+                let config = config.borrow_and_update();
+                self.coverage.set_pace(config.max_lag, config.ddl_check);
                 Ok(())
             }
             () = tokio::time::sleep(until.since(now)) => Ok(()),

@@ -19,6 +19,7 @@ use std::time::Duration;
 use larder_cache::{Fence, Moment, Tags};
 use larder_core::{Catalog, CatalogCell, FeedHealth, FeedState, Finding};
 use larder_login::OriginTls;
+use tokio::sync::watch;
 
 use crate::error::Failure;
 use crate::follow::Follower;
@@ -86,15 +87,22 @@ pub struct Shared {
 /// Follows the origin until the future is dropped: connects, streams, and after any loss starts again with back-off
 /// and a new epoch. Never returns; everything that goes wrong is in `Shared::health`.
 pub async fn run(config: FeedConfig, shared: Shared) {
+    let (_kept, config) = watch::channel(config);
+    run_with(config, shared).await;
+}
+
+/// The same by a configuration that may change: the pace at once, the account from the next connection on.
+pub async fn run_with(mut changing: watch::Receiver<FeedConfig>, shared: Shared) {
     let mut last: Option<Incarnation> = None;
     let mut pause = RETRY.0;
     loop {
+        let config = changing.borrow_and_update().clone();
         let failure = match Follower::begin(&config, &shared).await {
             Ok(mut follower) => {
                 greet(&shared, last.as_ref(), &follower.incarnation);
                 last = Some(follower.incarnation.clone());
                 let began = Moment::now();
-                let failure = follower.follow().await;
+                let failure = follower.follow(&mut changing).await;
                 // What was proven held for the life of the origin that was followed: a crash takes back commits that
                 // were never flushed, and the lease must not outlive it.
                 shared.fence.begin_epoch(0, true);
@@ -108,8 +116,11 @@ pub async fn run(config: FeedConfig, shared: Shared) {
         // Up to a quarter more, so that many pods do not come back in step.
         let retry_in = pause + pause.mul_f64(fastrand::f64() / 4.0);
         disconnect(&config, &shared, &failure, retry_in);
-        tokio::time::sleep(retry_in).await;
-        pause = (pause * 2).min(RETRY.1);
+        tokio::select! {
+            () = tokio::time::sleep(retry_in) => pause = (pause * 2).min(RETRY.1),
+            // Perhaps what was wrong has been mended.
+            Ok(()) = changing.changed() => pause = RETRY.0,
+        }
     }
 }
 

@@ -43,7 +43,7 @@ fn tls(url: &ServerUrl) -> Result<OriginTls, UrlError> {
             (other, _) => return Err(UrlError(format!("the parameter \"{other}\" is not understood"))),
         }
     }
-    OriginTls::new(mode, authorities.map(std::path::Path::new))
+    OriginTls::new(mode, authorities.map(std::path::Path::new), None)
         .map_err(|error| UrlError(format!("no TLS: {error}")))
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
@@ -39,6 +40,9 @@ pub struct OriginTls {
     mode: TlsMode,
     /// `None` in mode `disable`.
     config: Option<Arc<ClientConfig>>,
+    /// The last connection had to do without TLS, in mode `prefer`. Known to all copies, so that it is said once. `None`:
+    /// somebody else says it.
+    in_the_clear: Option<Arc<AtomicBool>>,
 }
 
 /// Why there is no connection.
@@ -94,11 +98,16 @@ fn certificate_error(error: &io::Error) -> Option<&CertificateError> {
 }
 
 impl OriginTls {
-    /// Reads the trusted authorities: of the file, else of the system. Only modes that verify need any.
+    /// Reads the trusted authorities: of the file, else of the system. Only modes that verify need any. `identity`: files with
+    /// the certificate to show, with its chain, and its key.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn new(mode: TlsMode, authorities: Option<&Path>) -> Result<Self, SetupError> {
+    pub fn new(
+        mode: TlsMode,
+        authorities: Option<&Path>,
+        identity: Option<(&Path, &Path)>,
+    ) -> Result<Self, SetupError> {
         let check = match mode {
             TlsMode::Disable => return Ok(Self::default()),
             TlsMode::Prefer | TlsMode::Require => Check::Nothing,
@@ -112,14 +121,29 @@ impl OriginTls {
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Verifier::new(check, trusted, Arc::clone(&provider))?;
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = certificates::read(certificate)?;
+                // The likeliest error by far is a key that belongs to another certificate.
+                builder.with_client_auth_cert(chain, certificates::read_key(key)?).map_err(|error| {
+                    SetupError::file(key, format!("does not go with {}: {error}", certificate.display()))
+                })?
+            }
+        };
         // PostgreSQL 17 and newer ask for it; older ones do not look.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(Self { mode, config: Some(Arc::new(config)) })
+        Ok(Self { mode, config: Some(Arc::new(config)), in_the_clear: Some(Arc::default()) })
+    }
+
+    /// The same without a word in the log about connections that are not encrypted.
+    #[must_use]
+    pub fn silent(self) -> Self {
+        Self { in_the_clear: None, ..self }
     }
 
     /// The mode.
@@ -146,12 +170,30 @@ impl OriginTls {
         };
         let first = tcp().await?;
         let Some(config) = &self.config else { return Ok(Stream::Plain(first)) };
-        match self.negotiate(first, host, config).await {
+        let (stream, why) = match self.negotiate(first, host, config).await {
             // Like libpq: what only prefers TLS must not fail for it (an ancient server, say).
-            Err(ConnectError::Handshake(_)) if self.mode == TlsMode::Prefer => {
-                Ok(Stream::Plain(tcp().await?))
+            Err(ConnectError::Handshake(error)) if self.mode == TlsMode::Prefer => {
+                (Stream::Plain(tcp().await?), format!("the handshake failed: {error}"))
             }
-            done => done,
+            done => (done?, "the server does not offer it".to_owned()),
+        };
+        self.note(stream.is_tls(), host, port, &why);
+        Ok(stream)
+    }
+
+    /// Whether connections are encrypted is news when it changes. That they are is what one expects.
+    fn note(&self, encrypted: bool, host: &str, port: u16, why: &str) {
+        let Some(in_the_clear) = self.in_the_clear.as_ref().filter(|_| self.mode == TlsMode::Prefer) else {
+            return;
+        };
+        if in_the_clear.swap(!encrypted, Ordering::Relaxed) == encrypted {
+            if encrypted {
+                tracing::info!("connections to {host}:{port} are encrypted again");
+            } else {
+                tracing::warn!(
+                    "connections to {host}:{port} are not encrypted, as tls = \"prefer\" allows: {why}"
+                );
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use larder_cache::{Store, Tag};
 use larder_core::{Bypass, relation_tag};
 use larder_sql::Fingerprint;
@@ -36,6 +37,7 @@ const STACK: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    settings: Arc<ArcSwap<ProxyConfig>>,
     workers: Vec<Hand>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stop_accepting: Mutex<Option<oneshot::Sender<()>>>,
@@ -118,11 +120,13 @@ impl Proxy {
         let reports = Arc::new(Reports::default());
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let cancels = Arc::new(Cancels::default());
-        let config = Arc::new(config);
+        let workers_wanted = config.workers;
+        let has_cache = config.has_cache();
+        let settings = Arc::new(ArcSwap::from_pointee(config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = match config.workers {
+        let count = match workers_wanted {
             // A mere relay waits for the kernel: on fewer threads it wakes less often for more work (ADR 0005).
-            0 if !config.has_cache() => cores.div_ceil(2),
+            0 if !has_cache => cores.div_ceil(2),
             0 => cores,
             count => count,
         };
@@ -139,21 +143,21 @@ impl Proxy {
                 queries: Arc::clone(&queries),
                 clients: Arc::clone(&clients),
             });
-            let (config, shared, store) = (Arc::clone(&config), shared.clone(), Arc::clone(&store));
+            let (settings, shared, store) = (Arc::clone(&settings), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
             let (cancels, mode) = (Arc::clone(&cancels), Arc::clone(&mode));
             let reports = Arc::clone(&reports);
             let (doubts, found) = mpsc::channel(verify::MAX_DOUBTS);
             let mut runtime = runtime();
-            if !config.has_cache() {
+            if !has_cache {
                 runtime.on_thread_park(give_way);
             }
             threads.push(spawn(&format!("larder-worker-{index}"), runtime, move || async move {
                 let plans = std::cell::RefCell::new(Plans::new(queries));
                 let exchange = shared.sharing.as_ref().map(Sharing::exchange);
-                let sampler = Sampler::new(config.verify.sample);
+                let sampler = Sampler::default();
                 let worker = Worker {
-                    config,
+                    settings,
                     shared,
                     store,
                     metrics,
@@ -172,11 +176,12 @@ impl Proxy {
             })?);
         }
         let (stop_accepting, stopped) = oneshot::channel();
-        let (hands, max_clients) = (workers.clone(), config.max_clients);
-        let acceptor = move || accept(listener, hands, max_clients, stopped);
+        let (hands, of_acceptor) = (workers.clone(), Arc::clone(&settings));
+        let acceptor = move || accept(listener, hands, of_acceptor, stopped);
         threads.push(spawn("larder-acceptor", runtime(), acceptor)?);
         Ok(Self {
             address,
+            settings,
             workers,
             threads: Mutex::new(threads),
             stop_accepting: Mutex::new(Some(stop_accepting)),
@@ -185,6 +190,18 @@ impl Proxy {
             store,
             shared,
         })
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<ProxyConfig> {
+        self.settings.load_full()
+    }
+
+    /// Replaces the configuration. Clients that connect from now on meet the new one; sessions that there are keep their
+    /// connections, and heed what it says of answers from their next statement on. Not heeded is what
+    /// [`Proxy::start`] alone uses: `listen`, `serve`, `memory`, `max_result`, `max_inflight_fills`, `workers`.
+    pub fn reconfigure(&self, config: ProxyConfig) {
+        self.settings.store(Arc::new(config));
     }
 
     /// Where clients connect.
@@ -379,7 +396,7 @@ where
 async fn accept(
     listener: std::net::TcpListener,
     workers: Vec<Hand>,
-    max_clients: usize,
+    settings: Arc<ArcSwap<ProxyConfig>>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
@@ -391,7 +408,7 @@ async fn accept(
         let clients = |hand: &Hand| hand.metrics.clients.load(Ordering::Relaxed);
         match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
             Ok((socket, peer)) => {
-                let welcome = workers.iter().map(clients).sum::<usize>() < max_clients;
+                let welcome = workers.iter().map(clients).sum::<usize>() < settings.load().max_clients;
                 let Some(hand) = workers.iter().min_by_key(|hand| clients(hand)) else { return };
                 hand.metrics.clients.fetch_add(1, Ordering::Relaxed);
                 if hand.orders.send(Order::Serve { socket, peer, welcome }).is_err() {

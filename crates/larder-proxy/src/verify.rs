@@ -77,24 +77,19 @@ impl Cause {
 }
 
 /// Draws the hits of one worker that are compared.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sampler {
-    rate: f64,
     /// No other comparison before: the last one has used up the share of time until then.
     next: Cell<Moment>,
 }
 
 impl Sampler {
-    pub(crate) fn new(rate: f64) -> Self {
-        Self { rate, next: Cell::new(Moment::default()) }
-    }
-
-    /// Whether to compare a hit that costs the origin so much. All of them are, if all are asked for.
-    pub(crate) fn draws(&self, now: Moment, cost: Duration) -> bool {
-        if self.rate <= 0.0 || (self.rate < 1.0 && fastrand::f64() >= self.rate) {
+    /// Whether to compare a hit that costs the origin so much, at this rate. All of them are, if all are asked for.
+    pub(crate) fn draws(&self, rate: f64, now: Moment, cost: Duration) -> bool {
+        if rate <= 0.0 || (rate < 1.0 && fastrand::f64() >= rate) {
             return false;
         }
-        if self.rate < 1.0 {
+        if rate < 1.0 {
             if now < self.next.get() {
                 return false;
             }
@@ -162,7 +157,7 @@ async fn cause(worker: &Worker, doubt: &Doubt) -> Cause {
     if doubt.validity.holds(fence).is_err() {
         return Cause::Changed;
     }
-    tokio::time::sleep(worker.config.verify.settle).await;
+    tokio::time::sleep(worker.config().verify.settle).await;
     if !fence.wait_covered(Moment::now(), PATIENCE).await {
         return Cause::Unjudged;
     }
@@ -191,18 +186,21 @@ mod tests {
 
     #[test]
     fn a_sample_leaves_the_origin_nearly_all_of_its_time() {
-        let sampler = Sampler::new(0.999_999);
+        let sampler = Sampler::default();
         let cost = Duration::from_millis(10);
-        let drawn = (0..1_000_u64).filter(|n| sampler.draws(Moment(1 + n * 1_000_000), cost)).count();
+        let drawn =
+            (0..1_000_u64).filter(|n| sampler.draws(0.999_999, Moment(1 + n * 1_000_000), cost)).count();
         // A second of a hit each millisecond, of which each comparison takes 10 ms: a twentieth is five.
         assert!((4..=5).contains(&drawn), "{drawn}");
     }
 
     #[test]
     fn none_and_all_are_exact() {
-        let (none, all) = (Sampler::new(0.0), Sampler::new(1.0));
+        let sampler = Sampler::default();
         let hour = Duration::from_secs(3600);
-        assert!((0..1_000).all(|n| !none.draws(Moment(n), hour) && all.draws(Moment(n), hour)));
+        assert!(
+            (0..1_000).all(|n| !sampler.draws(1.0, Moment(n), hour) && !sampler.draws(0.0, Moment(n), hour))
+        );
     }
 
     #[test]

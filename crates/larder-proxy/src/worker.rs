@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use larder_cache::Store;
 use larder_cache::shared::Exchange;
 use tokio::net::TcpStream;
@@ -30,7 +31,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// What the sessions of one worker share.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) config: Arc<ProxyConfig>,
+    /// Replaced as a whole when the configuration is read again.
+    pub(crate) settings: Arc<ArcSwap<ProxyConfig>>,
     pub(crate) shared: Shared,
     pub(crate) store: Arc<Store<Answer>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -65,6 +67,12 @@ pub(crate) enum Order {
 }
 
 impl Worker {
+    /// The configuration as it is now. To be held for a look only: see [`ArcSwap::load`].
+    #[inline]
+    pub(crate) fn config(&self) -> Guard<Arc<ProxyConfig>> {
+        self.settings.load()
+    }
+
     /// Runs until told to stop.
     pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>, doubts: mpsc::Receiver<Doubt>) {
         let worker = Rc::new(self);

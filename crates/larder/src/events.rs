@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Valkey,
     Mode,
     Rules,
+    Config,
     Purge,
     Drain,
 }
@@ -44,6 +45,7 @@ impl Kind {
             Self::Valkey => "valkey",
             Self::Mode => "mode",
             Self::Rules => "rules",
+            Self::Config => "config",
             Self::Purge => "purge",
             Self::Drain => "drain",
         }

@@ -53,7 +53,7 @@ impl Fill {
 impl Session {
     /// More of the captured reply. Gives the fill up when it grows too large or is not one plain result.
     pub(crate) fn capture(&mut self, bytes: &[u8], completes: bool) {
-        let max = self.worker.config.max_result;
+        let max = self.worker.config().max_result;
         let Some(fill) = &mut self.fill else { return };
         if fill.complete {
             return self.abandon_fill();
@@ -86,7 +86,8 @@ impl Session {
         if let Some(query) = &fill.plan.query {
             query.learn(cost, fill.frames.len());
         }
-        let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
+        let config = self.worker.config();
+        let ttl = config.jittered(read.ttl.unwrap_or(config.ttl));
         // An exact copy: the buffer that grew with the reply may be twice its size.
         let columns = fill.prepared.and_then(|prepared| prepared.told.borrow().clone());
         let answer = Answer { frames: Bytes::copy_from_slice(&fill.frames), columns };

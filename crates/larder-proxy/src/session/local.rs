@@ -135,12 +135,13 @@ impl Session {
         if self.is_shadow() {
             return Some(Bypass::Shadow);
         }
-        self.worker.sampler.draws(self.now, entry.cost).then_some(Bypass::Verify)
+        let rate = self.worker.config().verify.sample;
+        self.worker.sampler.draws(rate, self.now, entry.cost).then_some(Bypass::Verify)
     }
 
     /// Whether what the origin said about statements in this epoch still goes: DDL may be on its way.
     pub(super) fn is_settled(&self) -> bool {
-        let heed_marks = self.worker.config.level != Level::Bounded;
+        let heed_marks = self.worker.config().level != Level::Bounded;
         let reader = larder_cache::Reader { now: self.now, heed_marks, covered_past: self.news };
         self.worker.shared.fence.is_settled(&reader)
     }
@@ -168,7 +169,7 @@ impl Session {
         match why {
             Miss::NoLease => Attempt::Forward(Bypass::NoLease),
             Miss::TooLarge => Attempt::Forward(Bypass::ResultTooLarge),
-            Miss::WriteInFlight if self.worker.config.level == Level::Linearizable => Attempt::NeedBarrier,
+            Miss::WriteInFlight if self.worker.config().level == Level::Linearizable => Attempt::NeedBarrier,
             _ => Attempt::Miss { plan: Rc::clone(plan), why, step, proven },
         }
     }

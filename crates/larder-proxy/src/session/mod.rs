@@ -145,9 +145,11 @@ pub(crate) struct Session {
     transaction: Transaction,
     deferred: Option<Deferred>,
     pending: Pending,
-    /// Writes older than this are known to have been learnt of by this session otherwise (notifications, locks, and
-    /// its own writes): a lookup needs coverage up to here.
+    /// Writes older than this are known to have been learnt of by this session otherwise (notifications, locks): a lookup
+    /// needs coverage up to here.
     news: Moment,
+    /// Its own last write. Level `session` needs coverage up to here, the others go by marks or by more.
+    wrote: Moment,
     knowledge: Knowledge,
     fill: Option<Fill>,
     last: Option<Outcome>,
@@ -172,8 +174,9 @@ impl Session {
         replication: bool,
         seat: Option<CancelSeat>,
     ) -> Self {
-        let caching = if worker.config.has_cache() { Caching::On } else { Caching::Off(Bypass::ModeBypass) };
-        let plain = (!worker.config.has_cache() && !replication).then(Plain::default);
+        let caching =
+            if worker.config().has_cache() { Caching::On } else { Caching::Off(Bypass::ModeBypass) };
+        let plain = (!worker.config().has_cache() && !replication).then(Plain::default);
         Self {
             worker,
             control,
@@ -202,6 +205,7 @@ impl Session {
             deferred: None,
             pending: Pending::default(),
             news: Moment::default(),
+            wrote: Moment::default(),
             knowledge: Knowledge::default(),
             fill: None,
             last: None,
@@ -345,7 +349,7 @@ impl Session {
     /// How much may wait for a slow client. While a reply is captured for others to use it is read to its end
     /// whatever this client does, so that a client that stops reading does not make them wait.
     fn client_room(&self) -> usize {
-        if self.fill.is_some() { HIGH_WATER + self.worker.config.max_result } else { HIGH_WATER }
+        if self.fill.is_some() { HIGH_WATER + self.worker.config().max_result } else { HIGH_WATER }
     }
 
     fn remember_waker(&self, cx: &Context<'_>) {

@@ -78,6 +78,10 @@ impl Plain {
 impl Session {
     /// Passes on what the client has sent. Break: it said goodbye.
     pub(super) fn relay_plain_client(&mut self) -> ControlFlow<()> {
+        if self.lost {
+            self.client.relay_all(&mut self.origin);
+            return ControlFlow::Continue(());
+        }
         // What `SHOW larder.last` left behind it is passed on in the next round.
         while self.origin.output.len() < HIGH_WATER {
             let (answered, end) = self.relay_plain_messages();
@@ -99,6 +103,9 @@ impl Session {
             at = plain.client_rest.min(input.len());
             plain.client_rest -= at;
             while let Some((tag, total)) = frame_at(&input, at) {
+                if is_nonsense(input.get(at..)) {
+                    break;
+                }
                 let idle = plain.unanswered == 0 && !plain.unsynced;
                 own = at == 0 && idle && asks_last(tag, &input, at..at + total);
                 if own {
@@ -111,6 +118,11 @@ impl Session {
                 plain.client_rest = total - here;
                 at += here;
             }
+            // Waiting for the rest of it would be in vain: the origin says what is wrong, and leaves.
+            self.lost = !own && plain.client_rest == 0 && is_nonsense(input.get(at..));
+        }
+        if self.lost {
+            at = input.len();
         }
         self.client.input = input;
         if own {
@@ -119,7 +131,6 @@ impl Session {
         } else {
             self.client.relay(at, &mut self.origin);
         }
-        self.check_plain(false);
         (own, end)
     }
 
@@ -163,27 +174,29 @@ impl Session {
         }
         self.origin.input = input;
         self.origin.relay(at, &mut self.client);
-        self.check_plain(true);
+        if self.plain.as_ref().is_some_and(|plain| plain.origin_rest == 0)
+            && peek(&self.origin.input) == Peek::Invalid
+        {
+            self.plain = None;
+            self.go_blind("a frame of impossible length");
+            self.origin.relay_all(&mut self.client);
+        }
     }
 
     /// The transaction status that the client was told last.
     pub(super) fn plain_status(&self) -> u8 {
         self.plain.as_ref().map_or(self.transaction.status, |plain| plain.status)
     }
+}
 
-    /// Frames that make no sense are for the other side to refuse.
-    fn check_plain(&mut self, origin: bool) {
-        let Some(plain) = &self.plain else { return };
-        let (rest, input) = if origin {
-            (plain.origin_rest, &self.origin.input)
-        } else {
-            (plain.client_rest, &self.client.input)
-        };
-        let unknown = |tag: &u8| !origin && frontend::longest(*tag).is_none();
-        if rest == 0 && (peek(input) == Peek::Invalid || input.first().is_some_and(unknown)) {
-            self.plain = None;
-            self.go_blind("a frame of impossible length");
-        }
+/// What no client says: a message of an unknown type, or of a length that cannot be.
+fn is_nonsense(input: Option<&[u8]>) -> bool {
+    let Some(input) = input.filter(|input| !input.is_empty()) else { return false };
+    let longest = input.first().and_then(|tag| frontend::longest(*tag));
+    match (peek(input), longest) {
+        (_, None) | (Peek::Invalid, _) => true,
+        (Peek::Frame { total, .. }, Some(longest)) => total > longest,
+        (Peek::Short, _) => false,
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use larder_cache::{Fence, Store};
 use larder_core::Level;
 use larder_login::{OriginTls, Stream};
@@ -137,13 +138,13 @@ pub(crate) fn worker(level: Level) -> Worker {
         plans: RefCell::new(Plans::new(Arc::default())),
         origin_reachable: Arc::new(AtomicBool::new(true)),
         mode: Arc::new(ModeSwitch::new(config.mode)),
-        sampler: Sampler::new(config.verify.sample),
+        sampler: Sampler::default(),
         doubts: tokio::sync::mpsc::channel(1).0,
         reports: Arc::default(),
         fills: Arc::new(Semaphore::new(config.max_inflight_fills)),
         clients: Arc::default(),
         cancels: Arc::default(),
-        config: Arc::new(config),
+        settings: Arc::new(ArcSwap::from_pointee(config)),
     }
 }
 

@@ -289,10 +289,10 @@ impl Session {
 
     /// What the reader is entitled to, by the configured level.
     pub(crate) fn reader(&self, arrival: Moment) -> larder_cache::Reader {
-        let (heed_marks, covered_past) = match self.worker.config.level {
+        let (heed_marks, covered_past) = match self.worker.config().level {
             Level::Linearizable => (false, arrival.max(self.news)),
             Level::Strict => (true, self.news),
-            Level::Session => (false, self.news),
+            Level::Session => (false, self.news.max(self.wrote)),
             Level::Bounded => (false, Moment::default()),
         };
         larder_cache::Reader { now: self.now, heed_marks, covered_past }

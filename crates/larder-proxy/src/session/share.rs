@@ -70,7 +70,8 @@ impl Session {
         if let Some(query) = &plan.query {
             query.learn(record.cost(), record.value.len());
         }
-        let ttl = self.worker.config.jittered(read.ttl.unwrap_or(self.worker.config.ttl));
+        let config = self.worker.config();
+        let ttl = config.jittered(read.ttl.unwrap_or(config.ttl));
         let offer = Offer { record, key, value, tags: Arc::clone(&read.tags), ttl };
         guard.adopt(offer).map_err(|(guard, _)| guard)
     }

@@ -1,7 +1,7 @@
 //! Where the session stands in its transaction, and which of its writes are still to be acknowledged.
 
 use larder_cache::{Moment, TagSet};
-use larder_core::{Bypass, Level};
+use larder_core::Bypass;
 use larder_sql::Settings;
 
 use super::Session;
@@ -146,18 +146,19 @@ impl Session {
         for tag in self.pending.tags.iter().flat_map(|tags| tags.iter()) {
             tag.mark(now);
         }
-        if self.pending.lock || (self.pending.writes() && self.worker.config.level == Level::Session) {
+        if self.pending.lock {
             self.news = now;
         }
         // Marks come first: a sample that starts after them covers the write.
         if self.pending.writes() {
+            self.wrote = now;
             fence.request_sample();
         }
     }
 
     /// Whether answers from this session's database may be in memory at all: writes to others mark nothing.
     pub(crate) fn is_followed(&self) -> bool {
-        self.worker.config.has_cache()
+        self.worker.config().has_cache()
             && self
                 .worker
                 .shared

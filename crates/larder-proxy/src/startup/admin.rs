@@ -7,8 +7,8 @@ use larder_wire::encode;
 
 use super::opening::Opened;
 use super::{Refused, refuse, verify};
+use crate::access::Access;
 use crate::console::ConsoleAccess;
-use crate::worker::Worker;
 
 /// What drivers want to know of a server before they talk to it.
 const SETTINGS: [(&str, &str); 7] = [
@@ -23,7 +23,7 @@ const SETTINGS: [(&str, &str); 7] = [
 
 /// Up to ReadyForQuery.
 pub(super) async fn log_in(
-    worker: &Worker,
+    access: &Access,
     opened: &mut Opened,
     console: &ConsoleAccess,
 ) -> Result<(), Refused> {
@@ -34,9 +34,8 @@ pub(super) async fn log_in(
     }
     let user = opened.user.clone().unwrap_or_default();
     let known = user == console.user;
-    let verifier =
-        if known { console.verifier.clone() } else { Verifier::mock(&worker.config.access.seed, &user) };
-    if let Err(refused) = verify::scram(worker, &mut opened.client, &user, verifier, known).await {
+    let verifier = if known { console.verifier.clone() } else { Verifier::mock(&access.seed, &user) };
+    if let Err(refused) = verify::scram(access, &mut opened.client, &user, verifier, known).await {
         tracing::warn!(client = %opened.peer, user, "login to the admin database refused");
         return Err(refused);
     }

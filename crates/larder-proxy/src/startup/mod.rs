@@ -27,6 +27,7 @@ use larder_wire::{HEADER, Peek, peek};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::ProxyConfig;
 use crate::access::Authentication;
 use crate::console::AdminSession;
 use crate::pipe::Pipe;
@@ -83,8 +84,10 @@ pub(crate) enum Begun {
 /// Brings a session up, or tells the client why not.
 pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arrival) -> Option<Begun> {
     let peer = arrival.peer;
+    // One and the same for the whole login, whatever is read again meanwhile.
+    let config = worker.settings.load_full();
     // Whoever says nothing, or says it byte by byte, goes when the time is over.
-    match timeout(worker.config.access.login_timeout, bring_up(&worker, &control, arrival)).await {
+    match timeout(config.access.login_timeout, bring_up(&worker, &config, &control, arrival)).await {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
             tracing::debug!(client = %peer, %error, "a client left before its session began");
@@ -97,12 +100,16 @@ pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arri
     }
 }
 
-async fn bring_up(worker: &Rc<Worker>, control: &Rc<Control>, arrival: Arrival) -> io::Result<Option<Begun>> {
-    let Some(mut opened) = opening::read(worker, arrival).await? else { return Ok(None) };
-    if let Some(console) =
-        worker.config.console.as_ref().filter(|console| opened.database == console.database)
-    {
-        return match admin::log_in(worker, &mut opened, console).await {
+async fn bring_up(
+    worker: &Rc<Worker>,
+    config: &ProxyConfig,
+    control: &Rc<Control>,
+    arrival: Arrival,
+) -> io::Result<Option<Begun>> {
+    let access = &config.access;
+    let Some(mut opened) = opening::read(worker, access, arrival).await? else { return Ok(None) };
+    if let Some(console) = config.console.as_ref().filter(|console| opened.database == console.database) {
+        return match admin::log_in(access, &mut opened, console).await {
             Ok(()) => Ok(Some(Begun::Admin(Box::new(AdminSession::new(
                 opened.client,
                 Rc::clone(control),
@@ -115,16 +122,19 @@ async fn bring_up(worker: &Rc<Worker>, control: &Rc<Control>, arrival: Arrival) 
             Err(Refused::Lost(error)) => Err(error),
         };
     }
-    let logged_in = match &worker.config.access.authentication {
-        Authentication::Relay => relay::log_in(worker, &mut opened).await,
-        Authentication::Verify(secrets) => verify::log_in(worker, &mut opened, &**secrets, true).await,
-        Authentication::Certificate(secrets) => verify::log_in(worker, &mut opened, &**secrets, false).await,
+    let logged_in = match &access.authentication {
+        Authentication::Relay => relay::log_in(worker, access, &mut opened).await,
+        Authentication::Verify(secrets) => {
+            verify::log_in(worker, access, &mut opened, &**secrets, true).await
+        }
+        Authentication::Certificate(secrets) => {
+            verify::log_in(worker, access, &mut opened, &**secrets, false).await
+        }
     };
     match logged_in {
         Ok(LoggedIn { origin, key }) => {
             // A session without a cache never waits here.
-            let seat =
-                key.as_ref().filter(|_| worker.config.has_cache()).map(|key| worker.cancels.enter(key));
+            let seat = key.as_ref().filter(|_| config.has_cache()).map(|key| worker.cancels.enter(key));
             let pid = key.as_ref().and_then(|key| key.first_chunk()).map(|pid| u32::from_be_bytes(*pid));
             let identity = opened.identity();
             let Opened { client, peer, database, replication, .. } = opened;

@@ -8,6 +8,7 @@ use larder_wire::startup::{Opening, opening, opening_size};
 use tokio::net::TcpStream;
 
 use super::{Arrival, flush, goodbye, more, origin, proxy_header, refuse};
+use crate::access::Access;
 use crate::clients::ClientIdentity;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
@@ -54,8 +55,7 @@ struct Agreed {
 }
 
 /// Reads first messages until one begins a session. `None`: the client has been dealt with.
-pub(super) async fn read(worker: &Worker, arrival: Arrival) -> io::Result<Option<Opened>> {
-    let access = &worker.config.access;
+pub(super) async fn read(worker: &Worker, access: &Access, arrival: Arrival) -> io::Result<Option<Opened>> {
     let Arrival { mut socket, mut peer, welcome } = arrival;
     if access.is_proxy(peer.ip()) {
         match proxy_header::read(&mut socket).await {
@@ -80,7 +80,7 @@ pub(super) async fn read(worker: &Worker, arrival: Arrival) -> io::Result<Option
         }
         _ => Pipe::new(Stream::Plain(socket)),
     };
-    match first_messages(worker, client, peer, welcome, agreed).await? {
+    match first_messages(worker, access, client, peer, welcome, agreed).await? {
         Ok(opened) => Ok(Some(opened)),
         Err(client) => {
             goodbye(client).await;
@@ -119,6 +119,7 @@ async fn direct(
 /// `Err`: the client has been dealt with; what is to be said to it is in its output.
 async fn first_messages(
     worker: &Worker,
+    access: &Access,
     mut client: Pipe,
     peer: SocketAddr,
     welcome: bool,
@@ -158,7 +159,7 @@ async fn first_messages(
                     client,
                     peer,
                 };
-                return Ok(admit(worker, opened, welcome));
+                return Ok(admit(access, opened, welcome));
             }
             Opening::Ssl | Opening::Gss | Opening::Unknown => {
                 refuse(&mut client, "0A000", "unsupported frontend protocol", None);
@@ -172,16 +173,16 @@ async fn first_messages(
             refuse(&mut client, "08P01", &text, Some(hint));
             return Ok(Err(client));
         }
-        client = answer(worker, client, asked == "SSL", &mut agreed).await?;
+        client = answer(access, client, asked == "SSL", &mut agreed).await?;
     }
 }
 
 /// Answers a request for encryption: TLS if there is a certificate, and never GSSAPI.
-async fn answer(worker: &Worker, mut client: Pipe, ssl: bool, agreed: &mut Agreed) -> io::Result<Pipe> {
+async fn answer(access: &Access, mut client: Pipe, ssl: bool, agreed: &mut Agreed) -> io::Result<Pipe> {
     agreed.tls_asked |= ssl;
     agreed.gss_asked |= !ssl;
     let encrypted = client.stream().is_tls();
-    let tls = worker.config.access.tls.as_ref().filter(|_| ssl && !encrypted);
+    let tls = access.tls.as_ref().filter(|_| ssl && !encrypted);
     client.output.extend_from_slice(if tls.is_some() { b"S" } else { b"N" });
     flush(&mut client).await?;
     match (tls, client) {
@@ -199,11 +200,11 @@ async fn answer(worker: &Worker, mut client: Pipe, ssl: bool, agreed: &mut Agree
 }
 
 /// Whether a session may begin on this connection.
-fn admit(worker: &Worker, mut opened: Opened, welcome: bool) -> Result<Opened, Pipe> {
+fn admit(access: &Access, mut opened: Opened, welcome: bool) -> Result<Opened, Pipe> {
     let encrypted = opened.client.stream().is_tls();
     if !welcome {
         refuse(&mut opened.client, "53300", "sorry, too many clients already", None);
-    } else if worker.config.access.requires_tls() && !encrypted {
+    } else if access.requires_tls() && !encrypted {
         let hint = "Connect with sslmode=require, verify-ca or verify-full.";
         let message = "only encrypted (TLS) connections are accepted here";
         refuse(&mut opened.client, "28000", message, Some(hint));

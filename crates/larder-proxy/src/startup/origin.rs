@@ -15,7 +15,7 @@ use crate::worker::Worker;
 /// A connection to the origin, or the client is told why there is none.
 pub(super) async fn connect(worker: &Worker, client: &mut Pipe) -> Result<Pipe, Refused> {
     try_connect(worker).await.map_err(|error| {
-        let config = &worker.config;
+        let config = worker.config();
         let (host, port) = (&config.origin_host, config.origin_port);
         let message = format!("could not connect to the PostgreSQL server at {host}:{port}: {error}");
         if error.is_tls() {
@@ -44,7 +44,7 @@ pub(super) async fn cancel(worker: &Worker, message: &[u8]) -> io::Result<()> {
 }
 
 async fn try_connect(worker: &Worker) -> Result<Pipe, ConnectError> {
-    let config = &worker.config;
+    let config = worker.settings.load_full();
     let connecting = config.origin_tls.connect(&config.origin_host, config.origin_port, |socket| {
         // A host that vanished without a word is noticed by keepalive probes instead of never.
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));

@@ -16,16 +16,21 @@ use larder_wire::{HEADER, Peek, encode, peek};
 
 use super::opening::Opened;
 use super::{LOGIN_ROOM, LoggedIn, Refused, body, origin, refuse};
+use crate::access::Access;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
 
 /// AuthenticationSASL.
 const SASL: [u8; 4] = [0, 0, 0, 10];
 
-pub(super) async fn log_in(worker: &Worker, opened: &mut Opened) -> Result<LoggedIn, Refused> {
+pub(super) async fn log_in(
+    worker: &Worker,
+    access: &Access,
+    opened: &mut Opened,
+) -> Result<LoggedIn, Refused> {
     let mut origin = origin::connect(worker, &mut opened.client).await?;
     origin.output.extend_from_slice(&opened.message);
-    let ours = worker.config.access.tls.as_ref().and_then(|tls| tls.end_point());
+    let ours = access.tls.as_ref().and_then(|tls| tls.end_point());
     let theirs = origin.stream().server_end_point();
     let same_certificate = opened.client.stream().is_tls() && ours.is_some() && ours == theirs.as_deref();
     let stage = Stage { separate: origin.stream().is_tls() && !same_certificate, ..Stage::default() };

@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::opening::Opened;
 use super::{LoggedIn, Refused, body, flush, next_frame, origin, refuse, relay};
-use crate::access::Secrets;
+use crate::access::{Access, Secrets};
 use crate::pipe::Pipe;
 use crate::worker::Worker;
 
@@ -24,6 +24,7 @@ const SASL_FINAL: u32 = 12;
 /// `by_password`: with a password (and a certificate, if clients have them); else with the certificate alone.
 pub(super) async fn log_in(
     worker: &Worker,
+    access: &Access,
     opened: &mut Opened,
     secrets: &dyn Secrets,
     by_password: bool,
@@ -32,7 +33,7 @@ pub(super) async fn log_in(
         let message = "no PostgreSQL user name specified in startup packet";
         return Err(refuse(&mut opened.client, "28000", message, None));
     };
-    let proof = match prove(worker, opened, &user, secrets, by_password).await {
+    let proof = match prove(access, opened, &user, secrets, by_password).await {
         Ok(proof) => proof,
         Err(refused) => {
             tracing::info!(client = %opened.peer, user, "login refused");
@@ -51,13 +52,12 @@ pub(super) async fn log_in(
 
 /// The client's side: what it proved, as far as that can be used at the origin.
 async fn prove(
-    worker: &Worker,
+    access: &Access,
     opened: &mut Opened,
     user: &str,
     secrets: &dyn Secrets,
     by_password: bool,
 ) -> Result<Proof, Refused> {
-    let access = &worker.config.access;
     // As clientcert=verify-full and the method cert: an authority vouches for the name.
     if (access.asks_certificates() || !by_password) && opened.certificate.as_deref() != Some(user) {
         let message = format!("certificate authentication failed for user \"{user}\"");
@@ -81,13 +81,13 @@ async fn prove(
             Some(Secret::Scram(_)) | None => Proof::Nothing,
         }),
         Some(Secret::Md5(stored)) => md5(client, user, stored).await,
-        Some(Secret::Scram(verifier)) => scram(worker, client, user, verifier, true).await.map(Proof::Scram),
+        Some(Secret::Scram(verifier)) => scram(access, client, user, verifier, true).await.map(Proof::Scram),
         Some(Secret::Password { password, verifier }) => {
-            scram(worker, client, user, verifier, true).await.map(|_| Proof::Password(password))
+            scram(access, client, user, verifier, true).await.map(|_| Proof::Password(password))
         }
         None => {
             let mock = Verifier::mock(&access.seed, user);
-            scram(worker, client, user, mock, false).await.map(Proof::Scram)
+            scram(access, client, user, mock, false).await.map(Proof::Scram)
         }
     }
 }
@@ -102,13 +102,13 @@ async fn md5(client: &mut Pipe, user: &str, stored: String) -> Result<Proof, Ref
 
 /// `genuine`: the user exists.
 pub(super) async fn scram(
-    worker: &Worker,
+    access: &Access,
     client: &mut Pipe,
     user: &str,
     verifier: Verifier,
     genuine: bool,
 ) -> Result<Credentials, Refused> {
-    let tls = worker.config.access.tls.as_ref().filter(|_| client.stream().is_tls());
+    let tls = access.tls.as_ref().filter(|_| client.stream().is_tls());
     let mut exchange = ServerExchange::new(verifier, genuine, tls.and_then(|tls| tls.end_point()));
     let offer: Vec<u8> =
         exchange.mechanisms().iter().flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect();

@@ -17,7 +17,7 @@ const LIMIT: usize = 1000;
 pub(super) async fn status(State(admin): State<Admin>) -> Response {
     let mut document = status::json(&admin.shared);
     if let Some(fields) = document.as_object_mut() {
-        fields.insert("admin".to_owned(), json!({ "token": admin.token.is_some() }));
+        fields.insert("admin".to_owned(), json!({ "token": admin.shared.token().is_some() }));
     }
     Json(document).into_response()
 }
@@ -63,7 +63,7 @@ pub(super) async fn rules(State(admin): State<Admin>, uri: Uri) -> Response {
 }
 
 pub(super) async fn config(State(admin): State<Admin>) -> Response {
-    Json(admin.shared.config.clone()).into_response()
+    Json(admin.shared.config()).into_response()
 }
 
 /// `?limit=`: the first so many.
@@ -165,7 +165,7 @@ fn carry_out(admin: &Admin, headers: &HeaderMap, statement: &str) -> Response {
 
 fn authorized(admin: &Admin, headers: &HeaderMap) -> Result<(), (StatusCode, Json<serde_json::Value>)> {
     let error = |status, text: &str| Err((status, Json(json!({ "error": text }))));
-    let Some(token) = &admin.token else {
+    let Some(token) = admin.shared.token() else {
         return error(StatusCode::FORBIDDEN, "switched off: set [admin] token to allow this");
     };
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -32,7 +32,7 @@ const VIEWS: [View; 12] = [
     ("VERSION", |_| views::version(), "version and revision"),
 ];
 
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("EXPLAIN CACHE <sql>", "would it be cached? on what does it depend, or why not"),
     ("PURGE ALL", "forget every answer"),
     ("PURGE TABLE <name>", "forget the answers that depend on a relation"),
@@ -48,6 +48,7 @@ const COMMANDS: [(&str, &str); 11] = [
         "SET MODE = 'serve' | 'shadow' | 'bypass'",
         "answer from memory, compare only, or neither; RESUME, PAUSE: the first, the last",
     ),
+    ("RELOAD", "read the configuration and its files again, as on SIGHUP"),
     ("SHUTDOWN", "stop at once"),
     ("SHUTDOWN WAIT_FOR_CLIENTS", "stop as on SIGTERM: transactions may finish"),
 ];
@@ -94,6 +95,7 @@ impl Console for AdminConsole {
             "SET" => set_mode(&shared, rest),
             "PAUSE" if rest.is_empty() => switch(&shared, Mode::Bypass, "PAUSE"),
             "RESUME" if rest.is_empty() => switch(&shared, Mode::Serve, "RESUME"),
+            "RELOAD" if rest.is_empty() => reload(&shared),
             "SHUTDOWN" => shut_down(&shared, rest),
             _ => Err(syntax("SHOW HELP for what there is")),
         }
@@ -130,8 +132,8 @@ fn explain(shared: &Shared, sql: &str) -> Result<Reply, Refusal> {
         return Err(Refusal { sqlstate: "55000", message, hint: Some("SHOW FEED says why.".to_owned()) });
     };
     let path = ["pg_catalog".to_owned(), "public".to_owned()];
-    let ttl =
-        shared.config.pointer("/cache/ttl/value").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let config = shared.config();
+    let ttl = config.pointer("/cache/ttl/value").and_then(serde_json::Value::as_str).unwrap_or_default();
     let rows =
         explained(sql, &catalog, &path, ttl).into_iter().map(|(name, value)| vec![Some(name), Some(value)]);
     Ok(Reply { columns: vec!["property", "value"], rows: rows.collect(), tag: "EXPLAIN".to_owned() })
@@ -193,6 +195,23 @@ fn switch(shared: &Shared, mode: Mode, tag: &str) -> Result<Reply, Refusal> {
         hint: Some("Start Larder with [cache] mode = \"serve\".".to_owned()),
     })?;
     Ok(done(tag.to_owned()))
+}
+
+/// A row for each setting that has another value than before.
+fn reload(shared: &Shared) -> Result<Reply, Refusal> {
+    let reloaded = shared.reload("RELOAD").map_err(|errors| {
+        let (what, mend) = errors.sentences();
+        // config_file_error.
+        Refusal { sqlstate: "F0000", message: format!("nothing has changed: {what}"), hint: Some(mend) }
+    })?;
+    let row = |name: &String, result: &str| vec![Some(name.clone()), Some(result.to_owned())];
+    let changed = reloaded.changed.iter().map(|name| row(name, "changed"));
+    let kept = reloaded.kept.iter().map(|name| row(name, "needs a restart"));
+    Ok(Reply {
+        columns: vec!["setting", "result"],
+        rows: changed.chain(kept).collect(),
+        tag: "RELOAD".to_owned(),
+    })
 }
 
 fn shut_down(shared: &Shared, rest: &str) -> Result<Reply, Refusal> {

@@ -35,15 +35,13 @@ pub(crate) struct Admin {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     console: Arc<AdminConsole>,
-    /// Who sends it may change things.
-    token: Option<String>,
 }
 
 impl Admin {
     /// Makes the metrics and registers the client path's.
-    pub(crate) fn new(shared: Arc<Shared>, console: Arc<AdminConsole>, token: Option<String>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, console: Arc<AdminConsole>) -> Self {
         let metrics = Arc::new(Metrics::new(&shared.proxy, shared.shared_tier.as_ref()));
-        Self { shared, metrics, console, token }
+        Self { shared, metrics, console }
     }
 
     /// Serves until the future is dropped.

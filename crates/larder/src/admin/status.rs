@@ -25,8 +25,8 @@ pub(super) fn json(shared: &Shared) -> Json {
         // What can be switched to: a plain proxy stays one.
         "modes": if shared.feed_wanted { Mode::ALL.map(Mode::name).to_vec() } else { vec![Mode::Bypass.name()] },
         "revision": crate::REVISION,
-        "level": shared.level.name(),
-        "max_lag_seconds": shared.max_lag.as_secs_f64(),
+        "level": shared.level().name(),
+        "max_lag_seconds": shared.max_lag().as_secs_f64(),
         "listen": shared.proxy.local_addr().to_string(),
         "origin": { "address": shared.origin, "reachable": shared.origin_problem().is_none(), "problem": shared.origin_problem() },
         "draining": shared.is_draining(),

@@ -285,7 +285,7 @@ pub(crate) fn tiers(shared: &Shared) -> Table {
 /// The effective configuration, secrets masked.
 pub(crate) fn config(shared: &Shared) -> Table {
     let mut rows = Vec::new();
-    for (section, keys) in shared.config.as_object().into_iter().flatten() {
+    for (section, keys) in shared.config().as_object().into_iter().flatten() {
         for (key, setting) in keys.as_object().into_iter().flatten() {
             let field = |name: &str| setting.get(name).cloned().unwrap_or_default();
             rows.push([json!(format!("{section}.{key}")), field("value"), field("source")]);

@@ -180,6 +180,15 @@ pub(super) fn contradictions(config: &Config, sources: &[Source]) -> Vec<Problem
             "set [origin] tls = \"verify-full\" (or \"verify-ca\"), or leave tls_ca out",
         );
     }
+    let (cert, key) = (config.origin.tls_cert.get().is_some(), config.origin.tls_key.get().is_some());
+    if cert != key {
+        let path = if cert { "origin.tls_cert" } else { "origin.tls_key" };
+        wrong(path, "a certificate and its key belong together", "set both tls_cert and tls_key, or neither");
+    }
+    if cert && url == OriginTls::Disable && control == OriginTls::Disable {
+        let mend = "set [origin] tls = \"verify-full\", or leave tls_cert and tls_key out";
+        wrong("origin.tls_cert", "a certificate can be shown over TLS only", mend);
+    }
     problems
 }
 

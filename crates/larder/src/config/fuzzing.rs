@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::layers::Layers;
-use super::{ConfigErrors, Effective, Source, file, toml, typed_layers};
+use super::{ConfigErrors, Effective, Source, file, toml, typed_settings};
 
 /// A configuration file: it is a configuration, or there is something to say about it. Printed, it is a file that means
 /// the same.
@@ -34,7 +34,7 @@ pub(crate) fn config_file(text: &[u8]) {
 fn read(text: &str) -> Result<Effective, ConfigErrors> {
     let (path, mut problems, mut layers) = (Path::new("larder.toml"), Vec::new(), Layers::defaults());
     layers.file(path, file::parse(path, text, &mut problems));
-    typed_layers(layers, problems)
+    typed_settings(layers.into_settings(), problems)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ const DEFAULT_FILES: [&str; 2] = ["larder.toml", "/etc/larder/larder.toml"];
 const OTHER_VARIABLES: [&str; 2] = ["LARDER_CONFIG", "LARDER_CACHE_DIR"];
 
 /// Everything that was given from outside.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Given {
     /// `--config` (or `LARDER_CONFIG`); `None`: the default places.
     pub(crate) file: Option<PathBuf>,
@@ -70,12 +70,18 @@ impl fmt::Display for Source {
     }
 }
 
-/// One value, not yet typed.
-#[derive(Debug, Clone)]
+/// One value, not yet typed. Some are secrets: it shows none.
+#[derive(Clone)]
 pub(super) struct Setting {
     pub(super) path: String,
     pub(super) text: String,
     pub(super) source: Source,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.path, self.source)
+    }
 }
 
 /// Every value by the path of its key; a stronger layer replaces a weaker one. And the rules, which only a file has.

@@ -11,6 +11,7 @@ pub(crate) mod fuzzing;
 mod layers;
 mod origin_url;
 mod problem;
+mod reload;
 mod render;
 mod rules;
 mod unsupported;
@@ -23,9 +24,10 @@ use access::{FilePath, Hidden, Networks, Text};
 pub(crate) use larder_core::Level;
 pub(crate) use layers::{Flag, Given, Source};
 use layers::{Layers, Setting};
-pub(crate) use origin_url::{OriginUrl, Target};
+pub(crate) use origin_url::OriginUrl;
 pub(crate) use problem::ConfigErrors;
 use problem::Problem;
+pub(crate) use reload::{Reloaded, reload};
 pub(crate) use render::{json, schema, toml};
 use rules::Written;
 use valkey::{Prefix, Switch, TierUrl};
@@ -159,6 +161,11 @@ sections! {
         tls: OriginTls = "prefer";
         /// File with the authorities that may have signed the origin's certificate; default: those of the system.
         tls_ca: FilePath = "";
+        /// File with Larder's own certificate for the origin and its chain, in PEM format: shown for Larder's own account,
+        /// and for clients' sessions if Larder authenticates clients (auth = "verify" or "cert").
+        tls_cert: FilePath = "";
+        /// File with that certificate's private key, in PEM format.
+        tls_key: FilePath = "";
         /// Longest time to wait for a connection to the origin.
         connect_timeout: Span = "5s";
         /// Most statements that fill the cache at a time.
@@ -251,6 +258,9 @@ pub(crate) struct Effective {
     pub(crate) sources: Vec<Source>,
     /// `[[rule]]`, in order.
     pub(crate) rules: Vec<Written>,
+    /// The same as they were written: what a reload compares with.
+    settings: Vec<Setting>,
+    given: Given,
 }
 
 /// For a flag that is no setting; zero is allowed, with or without a unit.
@@ -274,16 +284,21 @@ pub(crate) fn is_configured(given: &Given) -> bool {
 pub(crate) fn load(given: &Given) -> Result<Effective, ConfigErrors> {
     let mut problems = Vec::new();
     let layers = Layers::read(given, &mut problems);
-    typed_layers(layers, problems)
+    let effective = typed_settings(layers.into_settings(), problems)?;
+    Ok(Effective { given: given.clone(), ..effective })
 }
 
-fn typed_layers(layers: Layers, mut problems: Vec<Problem>) -> Result<Effective, ConfigErrors> {
-    let (settings, rules) = layers.into_settings();
+fn typed_settings(
+    (settings, rules): (Vec<Setting>, Vec<Written>),
+    mut problems: Vec<Problem>,
+) -> Result<Effective, ConfigErrors> {
     let sources: Vec<_> = settings.iter().map(|setting| setting.source.clone()).collect();
-    let config = Config::assemble(&mut settings.into_iter(), &mut problems);
+    let config = Config::assemble(&mut settings.iter().cloned(), &mut problems);
     problems.extend(config.iter().flat_map(|config| access::contradictions(config, &sources)));
     match config {
-        Some(config) if problems.is_empty() => Ok(Effective { config, sources, rules }),
+        Some(config) if problems.is_empty() => {
+            Ok(Effective { config, sources, rules, settings, given: Given::default() })
+        }
         _ => Err(ConfigErrors(problems)),
     }
 }

@@ -40,6 +40,14 @@ impl OriginUrl {
     }
 }
 
+impl Target {
+    /// The same account on the same server; how to prove it and how to get there may differ.
+    pub(super) fn is_same_account(&self, other: &Self) -> bool {
+        let bare = |target: &Self| Self { password: None, tls: None, ..target.clone() };
+        bare(self) == bare(other)
+    }
+}
+
 impl Value for OriginUrl {
     fn parse(text: &str) -> Result<Self, Complaint> {
         if text.is_empty() {
@@ -116,7 +124,8 @@ fn tls(url: &ServerUrl) -> Result<Option<OriginTls>, Complaint> {
     let mut found = None;
     for (name, value) in &url.parameters {
         if name != "sslmode" {
-            let mend = "leave it out; sslmode is the only parameter of this URL (for sslrootcert there is [origin] tls_ca)";
+            let mend = "leave it out; sslmode is the only parameter of this URL (for sslrootcert, sslcert and sslkey there \
+                        are [origin] tls_ca, tls_cert and tls_key)";
             return Err((format!("the parameter \"{name}\" is not understood"), mend.to_owned()));
         }
         found = OriginTls::from_sslmode(value);

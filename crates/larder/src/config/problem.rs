@@ -21,6 +21,18 @@ impl ConfigErrors {
     }
 }
 
+impl ConfigErrors {
+    /// In a line: what is wrong and where, and how to mend it.
+    pub(crate) fn sentences(&self) -> (String, String) {
+        let what = self.0.iter().map(|problem| match &problem.place {
+            Some(place) => format!("{place}: {}", problem.what),
+            None => problem.what.clone(),
+        });
+        let mend = self.0.iter().map(|problem| problem.mend.as_str()).filter(|mend| !mend.is_empty());
+        (what.collect::<Vec<_>>().join("; "), mend.collect::<Vec<_>>().join("; "))
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use larder_core::{FeedHealth, FeedState, Finding};
 use larder_feed::{Account, FeedConfig};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::{Shared, security};
@@ -19,6 +19,9 @@ const RESTART_AFTER: Duration = Duration::from_secs(5);
 /// How often the feed's state is looked at for the log.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Tells the feed of another configuration.
+pub(super) type Teller = watch::Sender<FeedConfig>;
+
 /// The running feed. Dropping it stops the thread.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -28,7 +31,10 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Starts the thread; `None` (and a finding in the feed's health) when there is no account to use.
-    pub(super) fn start(config: &Config, shared: larder_feed::Shared) -> anyhow::Result<Option<Self>> {
+    pub(super) fn start(
+        config: &Config,
+        shared: larder_feed::Shared,
+    ) -> anyhow::Result<Option<(Self, Teller)>> {
         let config = match feed_config(config) {
             Ok(config) => config,
             Err(finding) => {
@@ -38,6 +44,7 @@ impl Feed {
                 return Ok(None);
             }
         };
+        let (teller, config) = watch::channel(config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -51,7 +58,7 @@ impl Feed {
                 });
             })
             .context("cannot start the feed's thread")?;
-        Ok(Some(Self { stop: Some(stop), thread: Some(thread) }))
+        Ok(Some((Self { stop: Some(stop), thread: Some(thread) }, teller)))
     }
 }
 
@@ -103,9 +110,9 @@ pub(crate) fn feed_config(config: &Config) -> Result<FeedConfig, Finding> {
 }
 
 /// The feed never returns by itself; should it panic, it starts anew (with a new epoch, like after any gap).
-async fn supervise(config: FeedConfig, shared: larder_feed::Shared) {
+async fn supervise(config: watch::Receiver<FeedConfig>, shared: larder_feed::Shared) {
     loop {
-        let outcome = tokio::spawn(larder_feed::run(config.clone(), shared.clone())).await;
+        let outcome = tokio::spawn(larder_feed::run_with(config.clone(), shared.clone())).await;
         let problem = match outcome {
             Ok(()) => "the change feed ended".to_owned(),
             Err(error) => format!("the change feed failed: {error}"),

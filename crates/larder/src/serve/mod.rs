@@ -6,6 +6,7 @@
 mod feed;
 mod observe;
 mod probe;
+mod reload;
 mod secrets;
 mod security;
 mod sharing;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use larder_cache::{Fence, Tags};
-use larder_core::{CatalogCell, FeedHealth, Finding, Level};
+use larder_core::{CatalogCell, FeedHealth, Finding};
 use larder_login::scram::Verifier;
 use larder_login::{OriginTls, Secret};
 use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig, Rules, Verify};
@@ -45,14 +46,11 @@ pub(crate) struct Shared {
     pub(crate) tags: Arc<Tags>,
     pub(crate) catalog: Arc<CatalogCell>,
     pub(crate) health: Arc<FeedHealth>,
-    /// The effective configuration with the source of each value, secrets masked.
-    pub(crate) config: serde_json::Value,
+    /// The configuration in force, and whom to tell when another one is.
+    settings: reload::Settings,
     /// The tier that this Larder shares with others, if one is configured.
     pub(crate) shared_tier: Option<SharedTier>,
     pub(crate) mode: Mode,
-    pub(crate) level: Level,
-    /// The bound of the lease.
-    pub(crate) max_lag: Duration,
     /// Bytes of the tier in memory, at most.
     pub(crate) memory: usize,
     pub(crate) events: Events,
@@ -192,8 +190,7 @@ impl Larder {
         let access = access(config).map_err(unusable)?;
         let console = Arc::new(AdminConsole::default());
         let admin_database = admin_database(config, &access.seed, &console);
-        let proxy_config =
-            ProxyConfig { console: admin_database, ..proxy_config(config, tls.clone(), access) };
+        let proxy_config = ProxyConfig { console: admin_database, ..proxy_config(config, tls, access) };
         let proxy = Proxy::start(proxy_config, proxy_shared).map_err(|error| {
             anyhow::anyhow!(
                 "cannot listen on {listen} for clients: {error}\n  -> choose another address: --listen ADDR"
@@ -205,11 +202,9 @@ impl Larder {
             tags: tags.clone(),
             catalog: catalog.clone(),
             health: health.clone(),
-            config: crate::config::json(effective),
+            settings: reload::Settings::new(effective, console.clone()),
             shared_tier,
             mode: config.cache.mode,
-            level: config.freshness.level,
-            max_lag: config.freshness.max_lag.0,
             memory: config.cache.memory.0,
             events: Events::default(),
             history: History::default(),
@@ -227,15 +222,18 @@ impl Larder {
         };
         let feed_shared = larder_feed::Shared { fence, tags, catalog, health };
         let feed = if shared.feed_wanted { feed::Feed::start(config, feed_shared)? } else { None };
-        let token = config.admin.token.get().map(str::to_owned);
-        let admin = Admin::new(shared.clone(), console, token);
+        let feed = feed.map(|(feed, teller)| {
+            shared.settings.tell(teller);
+            feed
+        });
+        let admin = Admin::new(shared.clone(), console);
         let tasks = vec![
             tokio::spawn(async move {
                 if let Err(error) = admin.serve(admin_listener).await {
                     warn!(%error, "admin HTTP stopped");
                 }
             }),
-            tokio::spawn(probe::run(shared.clone(), target.clone(), tls, config.origin.connect_timeout.0)),
+            tokio::spawn(probe::run(shared.clone())),
             tokio::spawn(feed::log_changes(shared.clone())),
             tokio::spawn(observe::run(shared.clone())),
         ];
@@ -277,11 +275,21 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
     let config = &effective.config;
     let mut signals = Signals::new()?;
+    let mut hangups = signal(SignalKind::hangup())?;
     let larder = Larder::start(effective).await?;
     banner(config, &larder);
     let mut stop = larder.shared.stop.subscribe();
+    let shared = &larder.shared;
+    let reloading = async {
+        while hangups.recv().await.is_some() {
+            // What came of it is in the log.
+            let _ = shared.reload("SIGHUP");
+        }
+        std::future::pending().await
+    };
     let name = tokio::select! {
         name = signals.next() => name,
+        name = reloading => name,
         Ok(how) = stop.wait_for(Option::is_some) => {
             if *how == Some(Shutdown::Now) {
                 info!(clients = larder.shared.proxy.clients(), "SHUTDOWN: stopping at once");
@@ -290,9 +298,10 @@ async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
             "SHUTDOWN WAIT_FOR_CLIENTS"
         }
     };
-    info!(clients = larder.shared.proxy.clients(), grace = ?config.drain.grace.0, "{name}: draining");
+    let grace = shared.grace();
+    info!(clients = shared.proxy.clients(), ?grace, "{name}: draining");
     tokio::select! {
-        () = larder.drain(config.drain.grace.0) => {
+        () = larder.drain(grace) => {
             info!("stopped");
             Ok(ExitCode::SUCCESS)
         }

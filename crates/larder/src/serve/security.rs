@@ -1,4 +1,4 @@
-//! From the configuration to certificates, authorities and users: files are read once, at the start.
+//! From the configuration to certificates, authorities and users: files are read at the start, and whenever the configuration is read again.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,23 +13,38 @@ use super::secrets::{Question, UserSecrets};
 use crate::config::{self, Auth, Config};
 
 /// TLS towards the origin for clients' sessions.
+///
+/// Larder's certificate is shown only for clients that Larder has authenticated: an origin that takes it for a proof
+/// (method `cert`) would let everybody in whose login is merely relayed.
 pub(crate) fn origin_tls(config: &Config) -> Result<OriginTls, Finding> {
-    towards_origin(config, config.origin_tls())
+    towards_origin(config, config.origin_tls(), config.listen.auth != Auth::Relay)
 }
 
 /// TLS towards the origin for Larder's own connections.
 pub(super) fn control_tls(config: &Config) -> Result<OriginTls, Finding> {
-    towards_origin(config, config.control_tls())
+    let tls = towards_origin(config, config.control_tls(), true)?;
+    let server = |url: &config::OriginUrl| url.target().map(|target| (target.host.clone(), target.port));
+    // Clients' connections to the same place tell whether they are encrypted; once is enough.
+    let told =
+        server(&config.origin.url) == server(config.control()) && config.origin_tls() == config.control_tls();
+    Ok(if told { tls.silent() } else { tls })
 }
 
-fn towards_origin(config: &Config, mode: config::OriginTls) -> Result<OriginTls, Finding> {
-    OriginTls::new(mode.mode(), config.origin.tls_ca.get()).map_err(|error| finding("[origin] tls", &error))
+fn towards_origin(config: &Config, mode: config::OriginTls, shows: bool) -> Result<OriginTls, Finding> {
+    let origin = &config.origin;
+    let identity = origin.tls_cert.get().zip(origin.tls_key.get()).filter(|_| shows);
+    OriginTls::new(mode.mode(), origin.tls_ca.get(), identity)
+        .map_err(|error| finding("[origin] tls", &error))
 }
 
 /// Everything about who may connect. Reads the files that the configuration names.
 pub(crate) fn access(config: &Config) -> Result<Access, Finding> {
+    seeded_access(config, seed(config))
+}
+
+/// The same with the seed of before: users that do not exist must go on looking the same.
+pub(super) fn seeded_access(config: &Config, seed: [u8; 32]) -> Result<Access, Finding> {
     let listen = &config.listen;
-    let seed = seed(config);
     Ok(Access {
         tls: listen_tls(config)?,
         require_tls: listen.tls == config::ListenTls::Require,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use larder_testkit::{Frame, Login, Postgres, Signal, each_version, frame};
 
-use crate::freshness::{Client, LIMIT, MAX_LAG, Protocol, Rig, SLACK, Spread};
+use crate::freshness::{Client, LIMIT, MAX_LAG, Protocol, Rig, Spread};
 
 /// `$k` is another number each time a case is played.
 struct Case {
@@ -285,6 +285,7 @@ impl Case {
             let mut old = 0;
             for reader in &mut readers {
                 for (number, how) in PROTOCOLS.iter().enumerate() {
+                    let asked = Instant::now();
                     let served = reader.ask_with(*how, &read, None).await;
                     let is_old = served.frames == before[number];
                     assert!(
@@ -295,14 +296,21 @@ impl Case {
                         before[number],
                         after[number]
                     );
-                    assert!(way.is_direct() || !is_old, "{context}: stale ({how:?}): {}", served.how);
+                    // The log shows it: then the lease bounds how long an old answer is given, however busy the machine.
+                    // Where only the next comparison does, its clock is tested without one (`coverage`).
+                    let allowed = match way {
+                        Way::Through | Way::ThroughMixed => false,
+                        Way::Direct => asked.saturating_duration_since(done) <= MAX_LAG,
+                        Way::DirectMixed => true,
+                    };
+                    assert!(!is_old || allowed, "{context}: stale ({how:?}): {}", served.how);
                     old += u32::from(is_old);
                 }
             }
             if old == 0 {
                 seen = Some(started.saturating_duration_since(done));
             }
-            assert!(done.elapsed() < MAX_LAG + SLACK || old == 0, "{context}: still not seen");
+            assert!(done.elapsed() < LIMIT || old == 0, "{context}: still not seen");
         }
         if after[0].iter().all(|frame| frame.tag != b'E') && self.name != "row-level security" {
             for reader in &mut readers {
@@ -381,16 +389,18 @@ async fn ddl_a_write_that_waited_for_a_trigger_is_seen() {
         pg.sql(
             "CREATE TABLE noise (n int); CREATE TABLE source (v int); CREATE TABLE log (n int); INSERT INTO log VALUES (0);
              CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-               'BEGIN PERFORM pg_sleep(2); UPDATE log SET n = new.v; RETURN NULL; END'",
+               'BEGIN PERFORM pg_advisory_lock(1); UPDATE log SET n = new.v; RETURN NULL; END'",
         )
         .unwrap();
-        let mut rig = Rig::new(pg, &["freshness.max_lag=5s"]).await;
+        let mut rig = Rig::new(pg, &["freshness.max_lag=30s"]).await;
         let read = "SELECT n FROM log";
         let (mut definer, mut writer, mut reader) = (rig.client().await, rig.client().await, rig.client().await);
         let mut direct = rig.direct().await;
         reader.warm(Protocol::Simple, read, None).await;
         // Known: source is a plain table.
         writer.run("INSERT INTO source VALUES (0)").await;
+        // The trigger is through when this is given back.
+        direct.run("SELECT pg_advisory_lock(1)").await;
         definer.run("BEGIN").await;
         definer.run("CREATE TRIGGER note AFTER INSERT ON source FOR EACH ROW EXECUTE FUNCTION note()").await;
         writer.raw.send(frame::query("INSERT INTO source VALUES (1)")).await.unwrap();
@@ -402,13 +412,14 @@ async fn ddl_a_write_that_waited_for_a_trigger_is_seen() {
         loop {
             direct.run("INSERT INTO noise VALUES (1)").await;
             let served = reader.ask(read).await;
-            assert_eq!(served.number(), 0, "too late");
+            assert_eq!(served.number(), 0);
             if served.is_hit() {
                 break;
             }
         }
         let walsender = rig.pg.walsenders().unwrap()[0];
         rig.pg.signal(walsender, Signal::STOP).unwrap();
+        direct.run("SELECT pg_advisory_unlock(1)").await;
         writer.raw.until_ready().await.unwrap();
         let served = reader.ask(read).await;
         assert_eq!(served.number(), 1, "{}", served.how);

@@ -106,6 +106,33 @@ async fn a_session_that_the_origin_ended_gets_no_more_hits() {
     }
 }
 
+/// A BEGIN that the origin has not seen ends with the origin's connection: its end is not reported as one.
+#[tokio::test]
+async fn a_deferred_begin_does_not_outlive_its_origin() {
+    for version in VERSIONS {
+        let rig = rig(version).await;
+        for end in ["rollback", "commit", READ] {
+            let (mut client, mut direct) = (rig.client().await, rig.direct().await);
+            let pid = backend(&mut client).await;
+            client.warm(Protocol::Simple, READ, None).await;
+            client.run("begin").await;
+            let in_transaction = format!("select state from pg_stat_activity where pid = {pid}");
+            assert_eq!(direct.value(&in_transaction).await, "idle", "{version}: the BEGIN was not deferred");
+            direct.run(&format!("select pg_terminate_backend({pid})")).await;
+            let gone = format!("select count(*) from pg_stat_activity where pid = {pid}");
+            while direct.value(&gone).await != "0" {
+                tokio::task::yield_now().await;
+            }
+            // The origin's last words, if the client can still hear them; no tag and no rows.
+            let frames = client.try_ask(Protocol::Simple, end, None).await.unwrap_or_default();
+            assert!(
+                frames.iter().all(|frame| frame.tag == b'E' && frame.field(b'C').as_deref() == Some("57P01")),
+                "{version} {end}: {frames:?}"
+            );
+        }
+    }
+}
+
 /// A statement that only Larder has seen so far fails in a failed transaction as the origin's would.
 #[tokio::test]
 async fn a_failed_transaction_refuses_what_would_be_a_hit() {

@@ -15,6 +15,8 @@ use crate::twins;
 
 const ANSWERS: u64 = 30_000;
 const CONNECTIONS: u64 = 8;
+/// One question in so many is sent piece by piece.
+const SLOW: u32 = 50;
 /// Of so many answers one in five at least comes from memory, or the test proves little.
 const LEAST_HITS: f64 = 0.2;
 
@@ -339,7 +341,8 @@ impl Pooled {
     async fn check(&mut self) {
         let query = self.random.usize(..QUERIES.len());
         let how = HOWS[self.random.usize(..HOWS.len())];
-        let frames = ask(&mut self.client, how, query, self.prepared[query]).await;
+        let slow = (self.random.u32(..SLOW) == 0).then_some(&mut self.random);
+        let frames = ask(&mut self.client, how, query, self.prepared[query], slow).await;
         let parsed = frames.iter().any(|frame| frame.tag == b'1');
         self.prepared[query] |= how == How::Prepared && parsed;
         let found = Answer::of(&frames);
@@ -374,7 +377,7 @@ impl Pooled {
             .map(|((name, values), value)| format!("set_config('{name}', '{}', false)", values[value]))
             .collect();
         self.direct.rows(&format!("SELECT {}", calls.join(", "))).await.unwrap();
-        let answer = Answer::of(&ask(&mut self.direct, how, query, false).await);
+        let answer = Answer::of(&ask(&mut self.direct, how, query, false, None).await);
         if how == How::Prepared {
             self.direct.rows("DEALLOCATE ALL").await.unwrap();
         }
@@ -383,7 +386,14 @@ impl Pooled {
     }
 }
 
-async fn ask(client: &mut RawClient, how: How, query: usize, prepared: bool) -> Vec<Frame> {
+/// `slow`: the messages come in pieces, cut anywhere, with time in between; others are served meanwhile.
+async fn ask(
+    client: &mut RawClient,
+    how: How,
+    query: usize,
+    prepared: bool,
+    slow: Option<&mut fastrand::Rng>,
+) -> Vec<Frame> {
     let (sql, name) = (QUERIES[query], format!("q{query}"));
     let end = || [frame::execute("", 0), frame::sync()];
     let messages = match how {
@@ -408,8 +418,21 @@ async fn ask(client: &mut RawClient, how: How, query: usize, prepared: bool) -> 
             [parse, vec![frame::bind("", &name, &[])], end().to_vec()].concat()
         }
     };
-    client.send_all(&messages).await.unwrap();
+    match slow {
+        None => client.send_all(&messages).await.unwrap(),
+        Some(random) => send_slowly(client, &messages.concat(), random).await,
+    }
     client.until_ready().await.unwrap()
+}
+
+async fn send_slowly(client: &mut RawClient, mut bytes: &[u8], random: &mut fastrand::Rng) {
+    while !bytes.is_empty() {
+        let (piece, rest) = bytes.split_at(random.usize(1..=bytes.len()));
+        client.send(piece).await.unwrap();
+        // The last pause is a client that is slow to read.
+        tokio::time::sleep(std::time::Duration::from_micros(random.u64(..2000))).await;
+        bytes = rest;
+    }
 }
 
 async fn torture(version: PgVersion, answers: u64, seed: u64) {

@@ -10,6 +10,7 @@ use larder_testkit::{Faulty, Larder, Login, PgVersion, Postgres, RawClient, Sign
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::secure::until_hit;
 use crate::transparency::{metric, pair, serve};
 use crate::transparency_login::wait_active;
 
@@ -361,8 +362,11 @@ impl First for RawClient {
 async fn idle_connections_are_small() {
     const CLIENTS: usize = 200;
     let pg = Postgres::builder().setting("max_connections", "250").start().unwrap();
+    pg.sql("create table fixed (v int); insert into fixed values (1)").unwrap();
     let larder = serve(&pg.url("postgres", "postgres")).start().await.unwrap();
     let mut clients = vec![RawClient::superuser(larder.addr()).await.unwrap()];
+    // What the feed needs, the catalog above all, is there by then and belongs to no client.
+    until_hit(&mut clients[0], "select v from fixed").await;
     let before = memory(&larder);
     for _ in 0..CLIENTS {
         clients.push(RawClient::superuser(larder.addr()).await.unwrap());

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use larder_testkit::frame::{
     self, PROTOCOL_3_0, bind, execute, message, parse, query, startup, sync, untagged,
 };
-use larder_testkit::{Frame, PgVersion, RawClient, Target};
+use larder_testkit::{Frame, PgVersion, RawClient, Target, Tls};
 use tokio::task::JoinSet;
 
-use crate::transparency::{VERSIONS, pair};
+use crate::secure::Papers;
+use crate::transparency::{VERSIONS, pair, serve};
 
 /// How long an answer may take, on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -178,8 +179,29 @@ fn openings() -> [(&'static str, Vec<Bytes>); 5] {
     ]
 }
 
-async fn in_a_session(target: &Target, opening: &[Bytes], case: &Case, pace: Pace) -> String {
-    let mut client = RawClient::login(target.addr, &target.login).await.unwrap();
+/// Where a client goes, and how.
+#[derive(Clone)]
+struct Door {
+    target: Target,
+    tls: Option<Tls>,
+}
+
+impl Door {
+    fn plain(target: Target) -> Self {
+        Self { target, tls: None }
+    }
+
+    async fn enter(&self) -> RawClient {
+        let (addr, login) = (self.target.addr, &self.target.login);
+        match &self.tls {
+            None => RawClient::login(addr, login).await.unwrap(),
+            Some(tls) => RawClient::login_tls(addr, tls, login).await.unwrap(),
+        }
+    }
+}
+
+async fn in_a_session(door: &Door, opening: &[Bytes], case: &Case, pace: Pace) -> String {
+    let mut client = door.enter().await;
     for step in opening {
         client.send(step).await.unwrap();
         client.until_ready().await.unwrap();
@@ -192,30 +214,61 @@ async fn malformed_messages() {
     let mut problems = vec![];
     for version in VERSIONS {
         let pair = pair(version).await;
-        let mut states = JoinSet::new();
-        for (state, opening) in openings() {
-            let (direct, through) = (pair.direct(), pair.through());
-            states.spawn(async move { in_a_state(version, state, &opening, &direct, &through).await });
-        }
-        problems.extend(states.join_all().await.concat());
-        others_are_served(&pair.through()).await;
+        let door = ("serve", Door::plain(pair.through()));
+        problems.extend(through_all(version, &Door::plain(pair.direct()), &[door]).await);
     }
     assert!(problems.is_empty(), "{} differ:\n{}", problems.len(), problems.join("\n\n"));
+}
+
+/// A plain proxy, and clients that come over TLS.
+#[tokio::test]
+async fn malformed_messages_to_a_plain_proxy_and_over_tls() {
+    let papers = Papers::new();
+    let mut problems = vec![];
+    for version in VERSIONS {
+        let pair = pair(version).await;
+        let origin = pair.pg.url("postgres", "postgres");
+        let plain = serve(&origin).arg("--mode").arg("bypass").start().await.unwrap();
+        let tls = papers.listen(serve(&origin)).start().await.unwrap();
+        let doors = [
+            ("bypass", Door::plain(Target::superuser(plain.addr()))),
+            ("TLS", Door { target: Target::superuser(tls.addr()), tls: Some(papers.client()) }),
+        ];
+        problems.extend(through_all(version, &Door::plain(pair.direct()), &doors).await);
+    }
+    assert!(problems.is_empty(), "{} differ:\n{}", problems.len(), problems.join("\n\n"));
+}
+
+async fn through_all(version: PgVersion, direct: &Door, doors: &[(&'static str, Door)]) -> Vec<String> {
+    let mut states = JoinSet::new();
+    for (state, opening) in openings() {
+        let (direct, doors) = (direct.clone(), doors.to_vec());
+        states.spawn(async move { in_a_state(version, state, &opening, &direct, &doors).await });
+    }
+    let problems = states.join_all().await.concat();
+    for (_, door) in doors {
+        let mut client = door.enter().await;
+        assert_eq!(client.value("select v from fixed where id = 1").await.unwrap(), "value 1");
+    }
+    problems
 }
 
 async fn in_a_state(
     version: PgVersion,
     state: &str,
     opening: &[Bytes],
-    direct: &Target,
-    through: &Target,
+    direct: &Door,
+    doors: &[(&'static str, Door)],
 ) -> Vec<String> {
     let mut problems = vec![];
     for case in messages() {
         let expected = in_a_session(direct, opening, &case, Pace::AtOnce).await;
-        for pace in [Pace::AtOnce, Pace::ByteByByte] {
-            let larder = in_a_session(through, opening, &case, pace).await;
-            compare(&mut problems, version, &format!("{state}: {} ({pace:?})", case.0), &expected, &larder);
+        for (mode, door) in doors {
+            for pace in [Pace::AtOnce, Pace::ByteByByte] {
+                let larder = in_a_session(door, opening, &case, pace).await;
+                let what = format!("{mode}, {state}: {} ({pace:?})", case.0);
+                compare(&mut problems, version, &what, &expected, &larder);
+            }
         }
     }
     problems

@@ -69,7 +69,11 @@ async fn an_origin_without_tls_is_refused_where_tls_is_required() {
     {
         let larder = set(before(&pg), "origin.tls", mode).wait(Wait::Port).start().await.unwrap();
         match (RawClient::superuser(larder.addr()).await, expected) {
-            (Ok(_), None) => {}
+            (Ok(_), None) => {
+                let again = RawClient::superuser(larder.addr()).await;
+                let said = larder.log().matches("are not encrypted").count();
+                assert!(again.is_ok() && said == 1, "{}", larder.log());
+            }
             (Err(error), Some(why)) => {
                 let said = format!("{error:#}");
                 assert!(said.contains("08001") && said.contains(why), "{said}");
@@ -102,6 +106,57 @@ async fn the_feed_and_its_account_go_over_tls() {
         let ssl = "select bool_and(ssl) and count(*) > 2 from pg_stat_ssl join pg_stat_activity using (pid) \
                    where backend_type in ('client backend', 'walsender') and client_addr is not null";
         assert_eq!(pg.sql(ssl).unwrap(), "t", "{version}");
+    }
+}
+
+/// The origin asks for certificates instead of passwords: Larder's own account has one, and it speaks for clients that
+/// Larder has authenticated. For those whose login is merely relayed it must not.
+#[tokio::test]
+async fn larder_shows_its_certificate_for_whom_it_has_authenticated() {
+    let papers = Papers::new();
+    let own = papers.authority.client("larder").write(papers.folder.path(), "own").unwrap();
+    let users = papers.folder.path().join("users.txt");
+    std::fs::write(&users, "\"trusting\" \"secret\"\n").unwrap();
+    for version in versions() {
+        let builder = Postgres::builder().version(version);
+        let builder = builder.tls(&papers.origin.certificate, &papers.origin.key, &papers.authority.pem());
+        let builder =
+            ["replication larder all cert", "all larder all cert", "all trusting all cert map=fleet"]
+                .into_iter()
+                .fold(builder, |builder, line| builder.hba(&format!("hostssl {line}")));
+        let mut pg = ["replication larder", "all larder", "all trusting"]
+            .into_iter()
+            .fold(builder, |builder, who| builder.hba(&format!("host {who} all reject")))
+            .start()
+            .unwrap();
+        crate::secure::populate(&mut pg);
+        pg.sql("create role larder login replication").unwrap();
+        std::fs::write(pg.data_dir().join("pg_ident.conf"), "fleet larder trusting\n").unwrap();
+        pg.reload().unwrap();
+        for auth in ["verify", "relay"] {
+            let control = format!("postgres://larder@localhost:{}/postgres", pg.port());
+            let builder = set(before(&pg), "origin.control_url", control);
+            let builder = set(builder, "origin.tls_cert", own.0.display());
+            let builder = set(builder, "origin.tls_key", own.1.display());
+            let builder = set(builder, "listen.auth_users", users.display());
+            let builder = set(builder, "listen.auth_query", "");
+            let larder = set(builder, "listen.auth", auth).start().await.unwrap();
+            let login = Login::new("trusting", "postgres").password("secret");
+            let mut client = match RawClient::login(larder.addr(), &login).await {
+                Err(error) if auth == "relay" => {
+                    let said = format!("{error:#}");
+                    assert!(said.contains("requires a valid client certificate"), "{said}");
+                    continue;
+                }
+                client => client.unwrap(),
+            };
+            assert_eq!(auth, "verify", "{version}");
+            let rows = until_hit(&mut client, "select v from fixed where id = 3").await;
+            assert_eq!(rows, [[Some("value 3".to_owned())]]);
+            let wrong = Login::new("trusting", "postgres").password("wrong");
+            let said = format!("{:#}", RawClient::login(larder.addr(), &wrong).await.unwrap_err());
+            assert!(said.contains("28P01"), "{said}");
+        }
     }
 }
 
