@@ -70,6 +70,8 @@ pub struct ProxyConfig {
     pub mode: Mode,
     /// Which answers from memory are compared with the origin's.
     pub verify: Verify,
+    /// Whether statements are counted and timed. (For measuring what that costs.)
+    pub statistics: bool,
     /// What readers are promised.
     pub level: Level,
     /// Bound of the lease.

@@ -199,7 +199,7 @@ mod tests {
         let sampler = Sampler::default();
         let hour = Duration::from_secs(3600);
         assert!(
-            (0..1_000).all(|n| !sampler.draws(1.0, Moment(n), hour) && !sampler.draws(0.0, Moment(n), hour))
+            (0..1_000).all(|n| sampler.draws(1.0, Moment(n), hour) && !sampler.draws(0.0, Moment(n), hour))
         );
     }
 

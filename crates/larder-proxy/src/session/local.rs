@@ -201,6 +201,9 @@ impl Session {
             Outcome::Hit { age }
         };
         self.last = Some(outcome);
+        if !self.worker.config().statistics {
+            return;
+        }
         self.count_answer(true);
         self.worker.metrics.saved(entry.cost);
         self.worker.metrics.answered(outcome, arrival);

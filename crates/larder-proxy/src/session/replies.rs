@@ -400,6 +400,9 @@ impl Session {
 
     fn served(&mut self, sent: &Sent) {
         self.last = Some(sent.outcome);
+        if !self.worker.config().statistics {
+            return;
+        }
         self.count_answer(false);
         let elapsed = self.worker.metrics.answered(sent.outcome, sent.started);
         if let Some(query) = &sent.query {

@@ -111,6 +111,7 @@ pub(crate) fn worker(level: Level) -> Worker {
         connect_timeout: Duration::from_secs(1),
         mode: Mode::Serve,
         verify: Verify { sample: 0.0, settle: Duration::ZERO },
+        statistics: true,
         level,
         max_lag: Duration::from_secs(3600),
         memory: 1 << 20,

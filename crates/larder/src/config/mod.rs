@@ -149,6 +149,8 @@ sections! {
         user: Text = "";
         /// Its password.
         password: Hidden = "";
+        /// Whether statements are counted and timed, for /metrics and SHOW QUERIES; off only to measure what that costs.
+        statistics: Switch = "true";
     }
     /// The PostgreSQL primary behind Larder.
     origin: Origin {

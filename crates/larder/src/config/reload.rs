@@ -25,11 +25,13 @@ const LIVE: &[&str] = &[
     "origin.tls_cert",
     "origin.tls_key",
     "origin.connect_timeout",
+    "admin.statistics",
     "cache.ttl",
     "cache.ttl_jitter",
     "freshness.level",
     "freshness.max_lag",
     "freshness.ddl_check",
+    "verify.sample",
     "drain.grace",
     "log.level",
 ];

@@ -363,6 +363,7 @@ fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> Proxy
             Mode::Shadow => larder_proxy::Mode::Shadow,
             Mode::Bypass => larder_proxy::Mode::Bypass,
         },
+        statistics: config.admin.statistics.0,
         verify: Verify { sample: config.verify.sample.0, settle: settle(config.freshness.ddl_check.0) },
         level: config.freshness.level,
         max_lag: config.freshness.max_lag.0,

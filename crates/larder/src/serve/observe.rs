@@ -21,6 +21,7 @@ struct Seen {
     epoch: u64,
     lease: bool,
     valkey_silent: bool,
+    mismatches: u64,
 }
 
 /// Never returns.
@@ -45,6 +46,7 @@ fn compare(shared: &Shared, seen: Seen) -> Seen {
         epoch: shared.fence.epoch(),
         lease: shared.fence.lease_holds(Moment::now()),
         valkey_silent: shared.shared_tier.as_ref().is_some_and(|tier| tier.valkey.breaker_is_open()),
+        mismatches: shared.proxy.counters().mismatches,
     };
     let events = &shared.events;
     if now.epoch != seen.epoch && seen.epoch > 0 {
@@ -68,6 +70,13 @@ fn compare(shared: &Shared, seen: Seen) -> Seen {
             );
         }
         _ => {}
+    }
+    if now.mismatches > seen.mismatches {
+        // The log has its line already, with the statement's fingerprint.
+        events.warn(
+            Kind::Verify,
+            "An answer in memory differs from the origin's, and no change explains it: SHOW RULES has the statement",
+        );
     }
     match (seen.valkey_silent, now.valkey_silent) {
         (false, true) => events.warn(Kind::Valkey, "Valkey does not answer: it is not asked until it does"),

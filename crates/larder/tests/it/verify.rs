@@ -75,6 +75,10 @@ async fn a_function_that_is_not_what_it_is_declared_to_be_is_found_out() {
             let rules = format!("{:?}", operator.rows("SHOW RULES").await.unwrap());
             assert!(rules.contains(&fingerprint) && rules.contains("verify_mismatch"), "{rules}");
 
+            let begin = Instant::now();
+            while !format!("{:?}", operator.rows("SHOW EVENTS").await.unwrap()).contains("\"verify\"") {
+                assert!(begin.elapsed() < LIMIT, "no event");
+            }
             let log = larder.log();
             let said: Vec<_> = log.lines().filter(|line| line.contains(&fingerprint)).collect();
             assert_eq!(said.len(), 1, "{log}");
