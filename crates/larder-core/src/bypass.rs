@@ -132,7 +132,7 @@ reasons! {
     // Compared with the origin.
     /// The answer was in memory, and in mode = "shadow" the origin answers all the same.
     Shadow => "shadow",
-    /// The answer was in memory, and this time it was compared with the origin's ([verify] sample).
+    /// The answer was in memory, and this time it was compared with the origin's (setting verify.sample).
     Verify => "verify",
     /// An answer to this statement was found to differ from the origin's without a change that explains it.
     VerifyMismatch => "verify_mismatch",
