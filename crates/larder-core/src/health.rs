@@ -21,6 +21,10 @@ pub struct FeedHealth {
     pub truncates: AtomicU64,
     /// See `inserts`.
     pub ddl: AtomicU64,
+    /// Tags of relations touched, once for each commit that changed the relation (or one below it).
+    pub touched: AtomicU64,
+    /// Epochs begun: everything cached died.
+    pub epochs: AtomicU64,
 }
 
 /// The state of the feed, with what an operator should do about it.

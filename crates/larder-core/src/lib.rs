@@ -1,12 +1,13 @@
 //! The vocabulary that every other crate of Larder shares: positions in the origin's log, what the catalog says
 //! about relations and functions, which settings answers depend on, the named reasons for which an answer is not
-//! cached, and the health of the change feed. Nothing here does I/O.
+//! cached, the health of the change feed, and what a metric is. Nothing here does I/O.
 
 mod bypass;
 pub mod catalog;
 mod health;
 mod level;
 mod lsn;
+pub mod metrics;
 mod remedy;
 pub mod settings;
 
@@ -15,6 +16,7 @@ pub use catalog::{Catalog, CatalogCell};
 pub use health::{FeedHealth, FeedState, Finding};
 pub use level::Level;
 pub use lsn::{Lsn, ParseLsnError};
+pub use metrics::{Family, Metric, Sample};
 
 /// The key of the tag that stands for every row of a relation: `rel:<oid>`.
 ///

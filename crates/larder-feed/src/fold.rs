@@ -142,13 +142,17 @@ impl Open {
     }
 
     fn commit(self, position: Lsn, index: &Index, tags: &Tags, health: &FeedHealth) -> Committed {
-        let mut unknown = self.unknown;
+        let (mut unknown, mut touched) = (self.unknown, 0);
         for name in &self.relations {
             match index.tags.get(name) {
-                Some(keys) => keys.iter().for_each(|key| tags.get(key).touch(position.0)),
+                Some(keys) => {
+                    keys.iter().for_each(|key| tags.get(key).touch(position.0));
+                    touched += keys.len() as u64;
+                }
                 None => unknown = true,
             }
         }
+        add(&health.touched, touched);
         let empty = self.relations.is_empty() && !unknown;
         let [inserts, updates, deletes] = self.rows;
         add(&health.inserts, inserts);
@@ -222,6 +226,7 @@ mod tests {
         let mut bench = Bench::new();
         assert_eq!(bench.transaction(&lines), (committed(false, false), [500, 500]));
         assert_eq!(bench.health.truncates.load(Ordering::Relaxed), 1);
+        assert_eq!(bench.health.touched.load(Ordering::Relaxed), 3, "t, and t again above t1");
     }
 
     #[test]

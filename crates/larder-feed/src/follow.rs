@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_cache::Moment;
-use larder_core::{FeedState, Lsn};
+use larder_core::{FeedHealth, FeedState, Lsn};
 use tokio::sync::watch;
 
 use crate::catalog::{Fingerprint, Loaded};
@@ -284,6 +284,7 @@ impl<'a> Follower<'a> {
         self.shared.catalog.store(Some(Arc::new(catalog)));
         let Shared { fence, tags, .. } = self.shared;
         let epoch = if restart { tags.restart(fence, floor.0) } else { fence.begin_epoch(floor.0, false) };
+        FeedHealth::count(&self.shared.health.epochs);
         if let Some(meaning) = meaning {
             fence.share(epoch, self.incarnation.to_string().as_bytes(), meaning);
         }

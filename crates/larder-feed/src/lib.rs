@@ -40,6 +40,7 @@ mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod incarnation;
+pub mod metrics;
 mod session;
 mod stream;
 mod visibility;
@@ -106,6 +107,7 @@ pub async fn run_with(mut changing: watch::Receiver<FeedConfig>, shared: Shared)
                 // What was proven held for the life of the origin that was followed: a crash takes back commits that
                 // were never flushed, and the lease must not outlive it.
                 shared.fence.begin_epoch(0, true);
+                FeedHealth::count(&shared.health.epochs);
                 if Moment::now().since(began) > RETRY.1 {
                     pause = RETRY.0;
                 }

@@ -129,6 +129,17 @@ impl Clients {
         ClientSeat { clients: Arc::clone(self), id, card }
     }
 
+    /// How many are in each of [`ClientState::ALL`].
+    pub(crate) fn count(&self) -> [u64; ClientState::ALL.len()] {
+        let mut counts = [0; ClientState::ALL.len()];
+        for card in self.0.lock().cards.values() {
+            if let Some(count) = counts.get_mut(usize::from(card.state.load(Ordering::Relaxed))) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Everybody, those who came first first.
     pub(crate) fn list(&self, worker: usize) -> Vec<ClientSnapshot> {
         let now = Moment::now();
@@ -202,6 +213,7 @@ mod tests {
         let [a, b] = &clients.list(3)[..] else { panic!("two") };
         assert_eq!((a.pid, a.statements, a.hits, a.state, a.worker), (Some(7), 2, 1, ClientState::Active, 3));
         assert_eq!((b.identity.application_name.as_str(), b.state.name()), ("b", "idle"));
+        assert_eq!(clients.count(), [1, 0, 1, 0]);
         drop(second);
         assert_eq!(clients.list(0).len(), 1);
     }

@@ -1,25 +1,69 @@
-//! The workers' counters, added up for the metrics endpoint.
+//! What the client path reports: its description, and the workers' counters added up when somebody scrapes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_cache::shared::Refusal;
 use larder_cache::{Discard, Miss, Store};
-use larder_core::Bypass;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use larder_core::{Bypass, Family, Sample};
 
+use crate::clients::Clients;
 use crate::metrics::{BOUNDS, Histogram, WorkerMetrics};
 use crate::reply::Answer;
 use crate::server::CountersSnapshot;
 use crate::verify::Cause;
 
-/// Everything that the client path reports.
+larder_core::metrics! {
+    /// Statements by how they were answered: from memory (`hit`; `coalesced`: after waiting for another client's identical query), by the origin and perhaps kept (`miss`), by the origin and not kept (`bypass`). `error`: errors that the origin reported, beside the others.
+    QUERIES: Counter = "larder_queries_total" { outcome: ["hit", "coalesced", "miss", "bypass", "error"], tier: ["l1", "l2", "origin"] }
+    /// Time from the arrival of a statement to its answer.
+    DURATION: Histogram = "larder_query_duration_seconds" { outcome: ["hit", "coalesced", "miss", "bypass"], tier: ["l1", "l2", "origin"] }
+    /// Time that the hits would have cost the origin, each by what its answer cost when it was fetched.
+    SAVED: Counter = "larder_origin_seconds_saved_total" {}
+    /// Statements that were not cacheable, by reason; the reasons are explained in hazards.md.
+    BYPASSES: Counter = "larder_bypass_total" { reason: (names(Bypass::ALL, |why| why.name())) }
+    /// Time that clients waited for those.
+    BYPASS_TIME: Counter = "larder_bypass_seconds_total" { reason: (names(Bypass::ALL, |why| why.name())) }
+    /// Cacheable statements that the origin answered, by reason.
+    MISSES: Counter = "larder_miss_total" { reason: (names(&Miss::ALL, |why| why.name())) }
+    /// Answers to cacheable statements that were not kept, by reason.
+    DISCARDS: Counter = "larder_fill_discarded_total" { reason: (names(&Discard::ALL, |why| why.name())) }
+    /// Answers found in the shared tier that could not be used, by reason.
+    REFUSED: Counter = "larder_tier_refused_total" { tier: ["l2"], reason: (names(&Refusal::ALL, |why| why.name())) }
+    /// Answers in memory that were compared with the origin's: all in mode `shadow`, else the sample.
+    CHECKS: Counter = "larder_verify_checks_total" {}
+    /// Of those, the ones that differed although nothing had changed: their statements are not cached any more.
+    MISMATCHES: Counter = "larder_verify_mismatches_total" {}
+    /// Of those, all that differed, by cause.
+    DIFFERENCES: Counter = "larder_verify_differences_total" { cause: (names(&Cause::ALL, |cause| cause.name())) }
+    /// Answers removed from memory: they made room for others (`size`), a commit had ended them (`invalidated`), their time was over (`expired`). The last two are found out when somebody asks for them.
+    EVICTIONS: Counter = "larder_evictions_total" { tier: ["l1"], reason: ["size", "invalidated", "expired"] }
+    /// Answers kept in this process. (What Valkey keeps is Valkey's to report.)
+    ENTRIES: Gauge = "larder_tier_entries" { tier: ["l1"] }
+    /// Memory that they take.
+    BYTES: Gauge = "larder_tier_bytes" { tier: ["l1"] }
+    /// Memory that they may take: `[cache] memory`.
+    MAX_BYTES: Gauge = "larder_tier_max_bytes" { tier: ["l1"] }
+    /// Clients: waiting for the origin (`active`), for another client's identical query, the shared tier or the read barrier (`waiting`), in a transaction with nothing under way, or with nothing under way at all (`idle`: answers from memory are given at once). `login`: on their way in, or at the admin database.
+    CLIENTS: Gauge = "larder_clients" { state: ["login", "active", "waiting", "idle_in_transaction", "idle"] }
+    /// Clients that are served at once at most: `[listen] max_clients`.
+    MAX_CLIENTS: Gauge = "larder_clients_max" {}
+    /// Connections to the origin, one for each client that has logged in, by what the origin does on it.
+    CONNECTIONS: Gauge = "larder_origin_connections" { state: ["active", "idle_in_transaction", "idle"] }
+}
+
+fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|one| name(*one)).collect()
+}
+
+/// Everything that the client path counts.
 #[derive(Debug)]
-pub(crate) struct ProxyCollector {
+pub(crate) struct Collector {
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+    pub(crate) clients: Vec<Arc<Clients>>,
     pub(crate) store: Arc<Store<Answer>>,
+    pub(crate) memory: usize,
+    pub(crate) max_clients: usize,
 }
 
 /// One latency histogram, added up.
@@ -70,9 +114,7 @@ impl Latencies {
     }
 }
 
-type Labels = [(&'static str, &'static str)];
-
-impl ProxyCollector {
+impl Collector {
     pub(crate) fn counters(&self) -> CountersSnapshot {
         CountersSnapshot {
             hits: self.histogram(|worker| &worker.hit).count,
@@ -102,6 +144,85 @@ impl ProxyCollector {
         self.sum(|worker| worker.differences.get(at?))
     }
 
+    /// Of all metrics the present values.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        let mut families = self.statements();
+        families.extend(self.verified());
+        families.extend(self.tier());
+        families.extend(self.clients());
+        families
+    }
+
+    fn statements(&self) -> Vec<Family> {
+        let outcomes = self.outcomes();
+        let errors = self.sum(|worker| Some(&worker.errors));
+        let counts = outcomes.iter().map(|(labels, added)| (*labels, added.count.into()));
+        let queries = QUERIES.of(counts.chain([(["error", "origin"], errors.into())]));
+        let reasons = |at: usize| self.sum(|worker| worker.reasons.get(at)).into();
+        let times = |at: usize| seconds(self.sum(|worker| worker.reason_nanoseconds.get(at)));
+        let misses = |at: usize| self.sum(|worker| worker.misses.get(at)).into();
+        let discards = |at: usize| self.sum(|worker| worker.discards.get(at)).into();
+        vec![
+            queries,
+            DURATION.of(outcomes.into_iter().map(|(labels, added)| (labels, added.into()))),
+            SAVED.is(seconds(self.saved())),
+            BYPASSES.by(numbered(Bypass::ALL, Bypass::name, reasons)),
+            BYPASS_TIME.by(numbered(Bypass::ALL, Bypass::name, times)),
+            MISSES.by(numbered(&Miss::ALL, Miss::name, misses)),
+            DISCARDS.by(numbered(&Discard::ALL, Discard::name, discards)),
+        ]
+    }
+
+    fn verified(&self) -> [Family; 3] {
+        [
+            CHECKS.is(self.sum(|worker| Some(&worker.checks)).into()),
+            MISMATCHES.is(self.differences(Cause::Mismatch).into()),
+            DIFFERENCES.by(Cause::ALL.map(|cause| (cause.name(), self.differences(cause).into()))),
+        ]
+    }
+
+    fn tier(&self) -> [Family; 5] {
+        let counters = self.store.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed).into();
+        let refused = Refusal::ALL.iter().zip(&counters.refused);
+        [
+            REFUSED.of(refused.map(|(why, count)| (["l2", why.name()], read(count)))),
+            EVICTIONS.of([
+                (["l1", "size"], read(&counters.evicted)),
+                (["l1", "invalidated"], read(&counters.invalidated)),
+                (["l1", "expired"], read(&counters.expired)),
+            ]),
+            ENTRIES.by([("l1", (self.store.entries() as u64).into())]),
+            BYTES.by([("l1", (self.store.bytes() as u64).into())]),
+            MAX_BYTES.by([("l1", (self.memory as u64).into())]),
+        ]
+    }
+
+    fn clients(&self) -> [Family; 3] {
+        let mut sums = [0; 4];
+        for worker in &self.clients {
+            sums.iter_mut().zip(worker.count()).for_each(|(sum, one)| *sum += one);
+        }
+        let [idle, in_transaction, active, waiting] = sums;
+        let all: usize = self.workers.iter().map(|worker| worker.clients.load(Ordering::Relaxed)).sum();
+        let login = (all as u64).saturating_sub(idle + in_transaction + active + waiting);
+        [
+            CLIENTS.by([
+                ("login", login.into()),
+                ("active", active.into()),
+                ("waiting", waiting.into()),
+                ("idle_in_transaction", in_transaction.into()),
+                ("idle", idle.into()),
+            ]),
+            MAX_CLIENTS.is((self.max_clients as u64).into()),
+            CONNECTIONS.by([
+                ("active", active.into()),
+                ("idle_in_transaction", in_transaction.into()),
+                ("idle", (idle + waiting).into()),
+            ]),
+        ]
+    }
+
     fn sum<'a>(&'a self, counter: impl Fn(&'a WorkerMetrics) -> Option<&'a AtomicU64>) -> u64 {
         self.workers
             .iter()
@@ -119,119 +240,35 @@ impl ProxyCollector {
         Added { buckets, count, seconds: nanoseconds as f64 / 1e9 }
     }
 
-    /// Outcome and tier of each histogram, in the order of the contract.
-    fn outcomes(&self) -> [([(&'static str, &'static str); 2], Added); 5] {
+    /// Outcome and tier of each histogram.
+    fn outcomes(&self) -> [([&'static str; 2], Added); 5] {
         [
-            ([("outcome", "hit"), ("tier", "l1")], self.histogram(|worker| &worker.hit)),
-            ([("outcome", "coalesced"), ("tier", "l1")], self.histogram(|worker| &worker.coalesced)),
-            ([("outcome", "hit"), ("tier", "l2")], self.histogram(|worker| &worker.shared)),
-            ([("outcome", "miss"), ("tier", "origin")], self.histogram(|worker| &worker.miss)),
-            ([("outcome", "bypass"), ("tier", "origin")], self.histogram(|worker| &worker.bypass)),
+            (["hit", "l1"], self.histogram(|worker| &worker.hit)),
+            (["coalesced", "l1"], self.histogram(|worker| &worker.coalesced)),
+            (["hit", "l2"], self.histogram(|worker| &worker.shared)),
+            (["miss", "origin"], self.histogram(|worker| &worker.miss)),
+            (["bypass", "origin"], self.histogram(|worker| &worker.bypass)),
         ]
     }
 }
 
-impl Collector for ProxyCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let outcomes = self.outcomes();
-        let errors = self.sum(|worker| Some(&worker.errors));
-        let queries = outcomes.iter().map(|(labels, added)| (&labels[..], added.count));
-        let errors = [(&[("outcome", "error"), ("tier", "origin")][..], errors)];
-        counters(
-            &mut encoder,
-            "larder_queries",
-            "Statements by how they were answered",
-            queries.chain(errors),
-        )?;
-
-        let reasons = Bypass::ALL.iter().enumerate().map(|(at, why)| ([("reason", why.name())], at));
-        let reasons: Vec<_> =
-            reasons.map(|(label, at)| (label, self.sum(|worker| worker.reasons.get(at)))).collect();
-        let reasons = reasons.iter().map(|(label, count)| (&label[..], *count));
-        counters(&mut encoder, "larder_bypass", "Statements that were not cacheable, by reason", reasons)?;
-
-        let misses = Miss::ALL.iter().enumerate().map(|(at, why)| ([("reason", why.name())], at));
-        let misses: Vec<_> =
-            misses.map(|(label, at)| (label, self.sum(|worker| worker.misses.get(at)))).collect();
-        let misses = misses.iter().map(|(label, count)| (&label[..], *count));
-        counters(
-            &mut encoder,
-            "larder_miss",
-            "Cacheable statements answered by the origin, by reason",
-            misses,
-        )?;
-
-        let discards = Discard::ALL.iter().enumerate().map(|(at, why)| ([("reason", why.name())], at));
-        let discards: Vec<_> =
-            discards.map(|(label, at)| (label, self.sum(|worker| worker.discards.get(at)))).collect();
-        let discards = discards.iter().map(|(label, count)| (&label[..], *count));
-        counters(&mut encoder, "larder_fill_discarded", "Answers that were not kept, by reason", discards)?;
-
-        let help = "Seconds from the arrival of a statement to its answer";
-        let mut durations =
-            encoder.encode_descriptor("larder_query_duration_seconds", help, None, MetricType::Histogram)?;
-        for (labels, added) in &outcomes {
-            let mut family = durations.encode_family(labels)?;
-            family.encode_histogram::<NoLabelSet>(added.seconds, added.count, &added.buckets, None)?;
-        }
-
-        let saved = self.saved() as f64 / 1e9;
-        let help = "Seconds that hits would have cost the origin";
-        let mut saved_metric =
-            encoder.encode_descriptor("larder_origin_seconds_saved", help, None, MetricType::Counter)?;
-        saved_metric.encode_counter::<NoLabelSet, _, f64>(&saved, None)?;
-
-        let none = &[][..];
-        let checks = self.sum(|worker| Some(&worker.checks));
-        let help = "Answers in memory that were compared with the origin's";
-        counters(&mut encoder, "larder_verify_checks", help, [(none, checks)])?;
-        let differences = Cause::ALL.map(|cause| ([("cause", cause.name())], self.differences(cause)));
-        let mismatches = self.differences(Cause::Mismatch);
-        let help = "Of those, the ones that differed although nothing had changed: their statements are not cached any more";
-        counters(&mut encoder, "larder_verify_mismatches", help, [(none, mismatches)])?;
-        let differences = differences.iter().map(|(label, count)| (&label[..], *count));
-        counters(
-            &mut encoder,
-            "larder_verify_differences",
-            "Of those, the ones that differed, by cause",
-            differences,
-        )?;
-
-        let refused = Refusal::ALL.iter().zip(&self.store.counters().refused);
-        let refused: Vec<_> = refused
-            .map(|(why, count)| ([("tier", "l2"), ("reason", why.name())], count.load(Ordering::Relaxed)))
-            .collect();
-        let refused = refused.iter().map(|(labels, count)| (&labels[..], *count));
-        let help = "Answers found in the shared tier that could not be used, by reason";
-        counters(&mut encoder, "larder_tier_refused", help, refused)?;
-
-        let evicted = self.store.counters().evicted.load(Ordering::Relaxed);
-        counters(
-            &mut encoder,
-            "larder_evictions",
-            "Answers that made room for others",
-            [(&[("tier", "l1"), ("reason", "size")][..], evicted)],
-        )
+impl From<Added> for Sample {
+    fn from(added: Added) -> Self {
+        Self::Histogram { buckets: added.buckets, sum: added.seconds }
     }
 }
 
-/// One counter family. Label sets come as slices because their lengths differ.
-fn counters<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (&'a Labels, u64)>,
-) -> std::fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in values {
-        match labels {
-            [] => metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
-            labels => {
-                metric.encode_family(&labels.to_vec())?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
-            }
-        }
-    }
-    Ok(())
+/// The name of each, and its value by its place in the list.
+fn numbered<T: Copy>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+    value: impl Fn(usize) -> Sample,
+) -> impl Iterator<Item = (&'static str, Sample)> {
+    all.iter().enumerate().map(move |(at, one)| (name(*one), value(at)))
+}
+
+fn seconds(nanoseconds: u64) -> Sample {
+    Sample::Real(nanoseconds as f64 / 1e9)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use larder_login::OriginTls;
 
 pub use access::{Access, Authentication, SecretAnswer, Secrets};
 pub use clients::{ClientIdentity, ClientSnapshot, ClientState};
-pub use collect::Latencies;
+pub use collect::{Latencies, METRICS};
 pub use console::{Console, ConsoleAccess, Refusal, Reply};
 pub use mode::Mode;
 pub use queries::QuerySnapshot;

@@ -34,10 +34,10 @@ pub(crate) enum Outcome {
     Bypass(Bypass),
 }
 
-/// Upper bounds of the latency histogram, in seconds: hits take tens of microseconds, misses up to seconds.
-pub(crate) const BOUNDS: [f64; 18] = [
+/// Upper bounds of the latency histogram, in seconds: hits take tens of microseconds, misses up to many seconds.
+pub(crate) const BOUNDS: [f64; 21] = [
     0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02,
-    0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+    0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
 
 /// A latency histogram.
@@ -81,6 +81,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) checks: AtomicU64,
     /// Those that differed, by [`Cause::ALL`].
     pub(crate) differences: Vec<AtomicU64>,
+    /// Taken by the acceptor, given back by the worker.
     pub(crate) clients: AtomicUsize,
 }
 

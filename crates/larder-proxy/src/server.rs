@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use larder_cache::{Store, Tag};
-use larder_core::{Bypass, relation_tag};
+use larder_core::{Bypass, Family, relation_tag};
 use larder_sql::Fingerprint;
 use parking_lot::Mutex;
-use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cancel::Cancels;
 use crate::clients::{ClientSnapshot, Clients};
-use crate::collect::{Latencies, ProxyCollector};
+use crate::collect::{Collector, Latencies};
 use crate::key;
 use crate::metrics::WorkerMetrics;
 use crate::mode::{Mode, ModeSwitch};
@@ -45,6 +44,8 @@ pub struct Proxy {
     mode: Arc<ModeSwitch>,
     store: Arc<Store<Answer>>,
     shared: Shared,
+    /// Bytes of the in-memory tier.
+    memory: usize,
 }
 
 /// The acceptor's hold on a worker.
@@ -120,7 +121,7 @@ impl Proxy {
         let reports = Arc::new(Reports::default());
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let cancels = Arc::new(Cancels::default());
-        let workers_wanted = config.workers;
+        let (workers_wanted, memory) = (config.workers, config.memory);
         let has_cache = config.has_cache();
         let settings = Arc::new(ArcSwap::from_pointee(config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -189,6 +190,7 @@ impl Proxy {
             mode,
             store,
             shared,
+            memory,
         })
     }
 
@@ -337,14 +339,16 @@ impl Proxy {
         reasons
     }
 
-    /// Registers the client path's metrics.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(self.collector()));
+    /// The present values of [`crate::METRICS`].
+    pub fn metrics(&self) -> Vec<Family> {
+        self.collector().families()
     }
 
-    fn collector(&self) -> ProxyCollector {
+    fn collector(&self) -> Collector {
         let workers = self.workers.iter().map(|hand| Arc::clone(&hand.metrics)).collect();
-        ProxyCollector { workers, store: Arc::clone(&self.store) }
+        let (memory, max_clients) = (self.memory, self.settings.load().max_clients);
+        let clients = self.workers.iter().map(|hand| Arc::clone(&hand.clients)).collect();
+        Collector { workers, clients, store: Arc::clone(&self.store), memory, max_clients }
     }
 
     /// Stops accepting, lets transactions finish for at most `grace`, then closes what is left.

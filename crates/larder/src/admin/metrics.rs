@@ -1,168 +1,209 @@
-//! The program's own metrics; the client path registers its own in the same registry.
+//! The metrics endpoint: what every part reports, and the program's own, in the OpenMetrics text format.
 //!
 //! Nothing is counted here: the values are read from where they live when somebody scrapes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use larder_cache::Moment;
-use larder_proxy::Proxy;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
+use larder_core::metrics::Kind;
+use larder_core::{Family, Sample};
+use larder_proxy::Mode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::process;
-use super::valkey::ValkeyCollector;
-use crate::serve::{Shared, SharedTier};
+use super::{process, valkey};
+use crate::serve::Shared;
 
-type Seconds = Gauge<f64, AtomicU64>;
-
-/// One documented struct; the help text of a metric is the comment of its field.
-macro_rules! metrics {
-    ($( $(#[doc = $doc:literal])+ $field:ident: $Type:ty = $name:literal, )+) => {
-        /// Every metric that is sampled on a scrape.
-        #[derive(Debug, Default)]
-        struct Sampled { $( $(#[doc = $doc])+ $field: $Type, )+ }
-
-        impl Sampled {
-            fn register(&self, registry: &mut Registry) {
-                // The library ends every help text with a full stop of its own.
-                $( registry.register($name, concat!($($doc),+).trim_ascii().trim_end_matches('.'), self.$field.clone()); )+
-            }
-        }
-    };
+larder_core::metrics! {
+    /// Version and revision of this program.
+    BUILD: Info = "larder_build_info" { version: ?, revision: ? }
+    /// 1 for what Larder does now (an operator can switch it), 0 for what else it could do.
+    MODE: Gauge = "larder_mode" { mode: (Mode::ALL.map(Mode::name).to_vec()) }
+    /// 1 if traffic should be sent here, as `/readyz` says it; 0 while it starts, drains, or cannot reach the origin.
+    READY: Gauge = "larder_ready" {}
+    /// 1 if the origin could be reached at the last attempt, else 0: then clients get errors.
+    ORIGIN: Gauge = "larder_origin_reachable" {}
+    /// Processor time spent, by user and system together.
+    CPU: Counter = "process_cpu_seconds_total" {}
+    /// Resident memory.
+    RESIDENT: Gauge = "process_resident_memory_bytes" {}
+    /// Virtual memory.
+    VIRTUAL: Gauge = "process_virtual_memory_bytes" {}
+    /// Open file descriptors. Each client takes two.
+    OPEN_FDS: Gauge = "process_open_fds" {}
+    /// File descriptors that may be open.
+    MAX_FDS: Gauge = "process_max_fds" {}
+    /// When the process started, since the Unix epoch.
+    STARTED: Gauge = "process_start_time_seconds" {}
 }
 
-metrics! {
-    /// Seconds since the moment up to which the change feed has folded everything into the tags; from the start of the process while there has been none.
-    feed_lag: Seconds = "larder_feed_lag_seconds",
-    /// Bytes of log between the origin's insert position and what has been folded in, at the last sample.
-    feed_lag_bytes: Gauge = "larder_feed_lag_bytes",
-    /// 1 while changes arrive, else 0.
-    feed_connected: Gauge = "larder_feed_connected",
-    /// Times continuity was lost and everything cached died with it.
-    feed_gaps: Counter = "larder_feed_gaps",
-    /// For how long answers may still come from memory if nothing more is heard from the origin.
-    lease_remaining: Seconds = "larder_lease_remaining_seconds",
-    /// Committed changes seen, by kind.
-    changes: Family<ChangeKind, Counter> = "larder_changes",
-    /// Answers kept, by tier.
-    tier_entries: Family<Tier, Gauge> = "larder_tier_entries",
-    /// Bytes of the answers kept, by tier.
-    tier_bytes: Family<Tier, Gauge> = "larder_tier_bytes",
-    /// Clients, by state.
-    clients: Family<ClientState, Gauge> = "larder_clients",
-    /// Total user and system CPU time spent in seconds.
-    cpu_seconds: Counter<f64, AtomicU64> = "process_cpu_seconds",
-    /// Resident memory size in bytes.
-    resident_bytes: Gauge = "process_resident_memory_bytes",
-    /// Virtual memory size in bytes.
-    virtual_bytes: Gauge = "process_virtual_memory_bytes",
-    /// Number of open file descriptors.
-    open_fds: Gauge = "process_open_fds",
-    /// Maximum number of open file descriptors.
-    max_fds: Gauge = "process_max_fds",
-    /// Start time of the process since unix epoch in seconds.
-    start_time: Seconds = "process_start_time_seconds",
+/// All that is known at present.
+///
+/// # Errors
+/// None that is known: the text goes to memory.
+pub(super) fn encode(shared: &Shared) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Families(families(shared))));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ChangeKind {
-    kind: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Tier {
-    tier: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClientState {
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Build {
-    version: &'static str,
-    revision: &'static str,
-}
-
-/// The registry and what is sampled into it.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    registry: Registry,
-    sampled: Sampled,
-}
-
-impl Metrics {
-    /// Registers everything.
-    pub(crate) fn new(proxy: &Proxy, tier: Option<&SharedTier>) -> Self {
-        let mut registry = Registry::default();
-        let build = Build { version: crate::VERSION, revision: crate::REVISION };
-        registry.register("larder_build", "Version and revision of this program", Info::new(build));
-        let sampled = Sampled::default();
-        sampled.register(&mut registry);
-        proxy.register(&mut registry);
-        if let Some(SharedTier { valkey, .. }) = tier {
-            registry.register_collector(Box::new(ValkeyCollector(valkey.clone())));
-        }
-        Self { registry, sampled }
+fn families(shared: &Shared) -> Vec<Family> {
+    let mut families = vec![
+        BUILD.of([([crate::VERSION, crate::REVISION], 1.into())]),
+        MODE.by(Mode::ALL.map(|mode| (mode.name(), (mode == shared.proxy.mode()).into()))),
+        READY.is(shared.readiness().reasons.is_empty().into()),
+        ORIGIN.is(shared.origin_problem().is_none().into()),
+    ];
+    families.extend(shared.proxy.metrics());
+    // A plain proxy has no feed; one that is lost would look the same.
+    if shared.feed_wanted {
+        families.extend(larder_feed::metrics::families(&shared.health, &shared.fence));
     }
-
-    /// Samples and encodes, in the OpenMetrics text format.
-    pub(crate) fn encode(&self, shared: &Shared) -> Result<String, std::fmt::Error> {
-        self.sample_feed(shared);
-        self.sample_clients(shared);
-        self.sample_process();
-        let mut out = String::new();
-        text::encode(&mut out, &self.registry)?;
-        Ok(out)
+    if let Some(tier) = &shared.shared_tier {
+        families.extend(valkey::families(tier, &shared.fence));
     }
+    families.extend(process::usage().map(of_process).into_iter().flatten());
+    families
+}
 
-    fn sample_feed(&self, shared: &Shared) {
-        let (sampled, health, now) = (&self.sampled, &shared.health, Moment::now());
-        sampled.feed_lag.set(seconds_between(shared.fence.covered(), now));
-        sampled.feed_lag_bytes.set(gauge(health.lag_bytes.load(Ordering::Relaxed)));
-        sampled.feed_connected.set(i64::from(health.is_connected()));
-        copy(&health.gaps, &sampled.feed_gaps);
-        sampled.lease_remaining.set(shared.fence.lease_remaining(now).as_secs_f64());
-        for (kind, count) in shared.changes() {
-            sampled.changes.get_or_create(&ChangeKind { kind }).inner().store(count, Ordering::Relaxed);
-        }
-    }
-
-    fn sample_clients(&self, shared: &Shared) {
-        let (entries, bytes) = shared.proxy.tier();
-        let tier = Tier { tier: "l1" };
-        self.sampled.tier_entries.get_or_create(&tier).set(gauge(entries as u64));
-        self.sampled.tier_bytes.get_or_create(&tier).set(gauge(bytes as u64));
-        let connected = ClientState { state: "connected" };
-        self.sampled.clients.get_or_create(&connected).set(gauge(shared.proxy.clients() as u64));
-    }
-
-    fn sample_process(&self) {
-        let Some(usage) = process::usage() else { return };
-        self.sampled.cpu_seconds.inner().store(usage.cpu_seconds.to_bits(), Ordering::Relaxed);
-        self.sampled.resident_bytes.set(gauge(usage.resident_bytes));
-        self.sampled.virtual_bytes.set(gauge(usage.virtual_bytes));
-        self.sampled.open_fds.set(gauge(usage.open_fds));
-        self.sampled.max_fds.set(gauge(usage.max_fds));
-        self.sampled.start_time.set(usage.started_at);
-    }
+fn of_process(usage: process::Usage) -> [Family; 6] {
+    [
+        CPU.is(Sample::Real(usage.cpu_seconds)),
+        RESIDENT.is(usage.resident_bytes.into()),
+        VIRTUAL.is(usage.virtual_bytes.into()),
+        OPEN_FDS.is(usage.open_fds.into()),
+        MAX_FDS.is(usage.max_fds.into()),
+        STARTED.is(Sample::Real(usage.started_at)),
+    ]
 }
 
 /// `Moment` counts nanoseconds.
 pub(super) fn seconds_between(from: Moment, to: Moment) -> f64 {
-    std::time::Duration::from_nanos(to.0.saturating_sub(from.0)).as_secs_f64()
+    to.since(from).as_secs_f64()
 }
 
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// What a collector is to the encoder: values that somebody else keeps.
+#[derive(Debug)]
+struct Families(Vec<Family>);
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for Family { metric, series } in &self.0 {
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
+                Kind::Info => MetricType::Info,
+            };
+            // The encoder ends every help text with a full stop of its own.
+            let help = metric.help().trim_end_matches('.');
+            let mut encoder = encoder.encode_descriptor(metric.base_name(), help, None, kind)?;
+            for (values, sample) in series {
+                let names = metric.labels.iter().map(|label| label.name);
+                let labels: Vec<_> = names.zip(values.iter().copied()).collect();
+                match kind {
+                    MetricType::Info => encoder.encode_info(&labels)?,
+                    // An empty set of labels would be encoded as such.
+                    _ if labels.is_empty() => one(&mut encoder, kind, sample)?,
+                    _ => one(&mut encoder.encode_family(&labels)?, kind, sample)?,
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-fn copy(from: &AtomicU64, to: &Counter) {
-    to.inner().store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+fn one(encoder: &mut MetricEncoder<'_>, kind: MetricType, sample: &Sample) -> std::fmt::Result {
+    match (kind, sample) {
+        (MetricType::Counter, Sample::Whole(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
+        }
+        (MetricType::Counter, Sample::Real(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
+        }
+        (_, Sample::Whole(value)) => encoder.encode_gauge(value),
+        (_, Sample::Real(value)) => encoder.encode_gauge(value),
+        (_, Sample::Histogram { buckets, sum }) => {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            encoder.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
+        }
+    }
+}
+
+/// docs/metrics.md is made from the descriptions. `LARDER_BLESS=1 cargo nextest run metrics_md` writes it.
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use larder_core::Metric;
+
+    use super::*;
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    const BEGIN: &str = "<!-- made from the code: LARDER_BLESS=1 cargo nextest run metrics_md -->\n";
+    const END: &str = "<!-- end -->\n";
+
+    /// Title, crate and metrics of each section.
+    const SECTIONS: [(&str, &str, &[&Metric]); 4] = [
+        ("Statements, memory and clients", "larder-proxy", larder_proxy::METRICS),
+        ("The change feed", "larder-feed", larder_feed::metrics::METRICS),
+        ("The shared tier (only with `[valkey] url`)", "larder", valkey::METRICS),
+        ("The program", "larder", METRICS),
+    ];
+
+    fn made() -> String {
+        let mut out = String::new();
+        for (title, package, metrics) in SECTIONS {
+            write!(out, "\n## {title}\n\nFrom the crate `{package}`.\n\n").unwrap();
+            out.push_str("| Name | Type | Unit | Labels | Meaning |\n|---|---|---|---|---|\n");
+            for metric in metrics {
+                let kind = format!("{:?}", metric.kind).to_lowercase();
+                let labels: Vec<_> = metric.labels.iter().map(label).collect();
+                let (name, unit, help) = (metric.name, metric.unit(), metric.help());
+                writeln!(out, "| `{name}` | {kind} | {unit} | {} | {help} |", labels.join("; ")).unwrap();
+            }
+        }
+        out.push('\n');
+        out
+    }
+
+    fn label(label: &larder_core::metrics::Label) -> String {
+        let values = |values: fn() -> Vec<&'static str>| {
+            values().iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
+        };
+        format!("`{}`: {}", label.name, label.values.map_or_else(|| "any".to_owned(), values))
+    }
+
+    #[test]
+    fn metrics_md_is_what_the_code_says() {
+        let text = std::fs::read_to_string(FILE).unwrap();
+        let (head, rest) = text.split_once(BEGIN).unwrap();
+        let (_, tail) = rest.split_once(END).unwrap();
+        let wanted = format!("{head}{BEGIN}{}{END}{tail}", made());
+        if std::env::var_os("LARDER_BLESS").is_some() {
+            std::fs::write(FILE, &wanted).unwrap();
+        } else {
+            assert!(
+                text == wanted,
+                "docs/metrics.md is out of date: LARDER_BLESS=1 cargo nextest run metrics_md"
+            );
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let all: Vec<_> = SECTIONS.iter().flat_map(|(.., metrics)| *metrics).collect();
+        let names: std::collections::HashSet<_> = all.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), all.len(), "a name is there twice");
+        for metric in all {
+            let name = metric.name;
+            assert!(name.starts_with("larder_") || name.starts_with("process_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_info"), metric.kind == Kind::Info, "{name}");
+            assert!(metric.kind != Kind::Histogram || !metric.unit().is_empty(), "{name}");
+            assert!(metric.help().ends_with(['.', ')']), "{name}: {}", metric.help());
+        }
+    }
 }

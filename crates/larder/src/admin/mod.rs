@@ -24,7 +24,6 @@ use tokio::net::TcpListener;
 
 pub(crate) use console::{AdminConsole, DATABASE, Shutdown};
 pub(crate) use history::History;
-pub(crate) use metrics::Metrics;
 pub(crate) use status::finding;
 
 use crate::serve::{Readiness, Shared};
@@ -33,15 +32,13 @@ use crate::serve::{Readiness, Shared};
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     shared: Arc<Shared>,
-    metrics: Arc<Metrics>,
     console: Arc<AdminConsole>,
 }
 
 impl Admin {
-    /// Makes the metrics and registers the client path's.
+    /// Of a running Larder.
     pub(crate) fn new(shared: Arc<Shared>, console: Arc<AdminConsole>) -> Self {
-        let metrics = Arc::new(Metrics::new(&shared.proxy, shared.shared_tier.as_ref()));
-        Self { shared, metrics, console }
+        Self { shared, console }
     }
 
     /// Serves until the future is dropped.
@@ -91,7 +88,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    match admin.metrics.encode(&admin.shared) {
+    match metrics::encode(&admin.shared) {
         Ok(text) => (StatusCode::OK, content_type, text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

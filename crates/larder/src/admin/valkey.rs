@@ -1,47 +1,54 @@
 //! What the admin server shows of the shared tier: metrics and status.
 
+use std::sync::atomic::Ordering;
+
+use larder_cache::Fence;
 use larder_cache::tier::valkey::{Op, OpResult, State, Trouble, Valkey, ValkeyLatency};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use larder_core::{Family, Sample};
 use serde_json::{Value as Json, json};
 
-/// Its counters, read when somebody scrapes.
-#[derive(Debug)]
-pub(super) struct ValkeyCollector(pub(super) Valkey);
+use crate::serve::SharedTier;
 
-impl Collector for ValkeyCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let counters = self.0.counters();
-        let help = "What was asked of Valkey, by what became of it";
-        let mut operations =
-            encoder.encode_descriptor("larder_valkey_operations", help, None, MetricType::Counter)?;
-        for op in Op::ALL {
-            for result in OpResult::ALL.iter().filter(|result| happens(*op, **result)) {
-                let labels = [("op", op.label()), ("result", result.label())];
-                let count = counters.operations(*op, *result);
-                operations.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)?;
-            }
-        }
-
-        let help = "Seconds until Valkey answered, or nobody waited any longer";
-        let mut durations =
-            encoder.encode_descriptor("larder_valkey_duration_seconds", help, None, MetricType::Histogram)?;
-        for op in Op::ALL {
-            let Some(latency) = counters.duration(*op) else { continue };
-            let bounds = ValkeyLatency::BOUNDS.iter().copied().chain([f64::MAX]);
-            let buckets: Vec<_> = bounds.zip(latency.counts()).collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let labels = [("op", op.label())];
-            let mut family = durations.encode_family(&labels)?;
-            family.encode_histogram::<NoLabelSet>(latency.sum(), count, &buckets, None)?;
-        }
-
-        let help = "1 while Valkey is not asked because it does not answer, else 0";
-        let mut open =
-            encoder.encode_descriptor("larder_valkey_breaker_open", help, None, MetricType::Gauge)?;
-        open.encode_gauge(&i64::from(self.0.breaker_is_open()))
+larder_core::metrics! {
+    /// What was asked of Valkey, by what became of it; `skipped`: not asked, because it does not answer; `dropped`: not asked, because too much was under way.
+    OPERATIONS: Counter = "larder_valkey_operations_total" {
+        op: (Op::ALL.iter().map(|op| op.label()).collect()),
+        result: (OpResult::ALL.iter().map(|result| result.label()).collect())
     }
+    /// Time until Valkey answered, or nobody waited any longer.
+    DURATION: Histogram = "larder_valkey_duration_seconds" { op: (Op::ALL.iter().map(|op| op.label()).collect()) }
+    /// 1 while Valkey is not asked because it does not answer, else 0.
+    BREAKER: Gauge = "larder_valkey_breaker_open" {}
+    /// 1 while what other Larders have stored can be judged, and so be used; 0 while this one does not know yet what changed before it came.
+    SHARING: Gauge = "larder_tier_sharing" { tier: ["l2"] }
+    /// Times that this Larder learnt from others what had changed.
+    LEARNT: Counter = "larder_tier_learnt_total" { tier: ["l2"] }
+    /// Times that this Larder told others what had changed.
+    SAID: Counter = "larder_tier_said_total" { tier: ["l2"] }
+}
+
+/// The present values.
+pub(super) fn families(tier: &SharedTier, fence: &Fence) -> [Family; 6] {
+    let counters = tier.valkey.counters();
+    let operations = Op::ALL.iter().flat_map(|op| {
+        let results = OpResult::ALL.iter().filter(|result| happens(*op, **result));
+        results.map(|result| ([op.label(), result.label()], counters.operations(*op, *result).into()))
+    });
+    let durations = Op::ALL.iter().filter_map(|op| Some((op.label(), histogram(counters.duration(*op)?))));
+    let keeper = &tier.keeper;
+    [
+        OPERATIONS.of(operations),
+        DURATION.by(durations),
+        BREAKER.is(tier.valkey.breaker_is_open().into()),
+        SHARING.by([("l2", fence.history().is_some().into())]),
+        LEARNT.by([("l2", keeper.learnt.load(Ordering::Relaxed).into())]),
+        SAID.by([("l2", keeper.said.load(Ordering::Relaxed).into())]),
+    ]
+}
+
+fn histogram(latency: &ValkeyLatency) -> Sample {
+    let bounds = ValkeyLatency::BOUNDS.iter().copied().chain([f64::MAX]);
+    Sample::Histogram { buckets: bounds.zip(latency.counts()).collect(), sum: latency.sum() }
 }
 
 /// Not every operation can end in every way.

@@ -27,6 +27,7 @@ mod hazards_sessions;
 mod hazards_settings;
 mod hazards_tenants;
 mod hazards_torture;
+mod metrics;
 mod origin_commands;
 mod reload;
 mod robustness;

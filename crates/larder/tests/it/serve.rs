@@ -32,7 +32,7 @@ async fn readyz(larder: &Larder) -> (u16, Value) {
 }
 
 /// Asks until the answer is as wanted.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted: impl Fn(&T) -> bool) -> T
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted: impl Fn(&T) -> bool) -> T
 where
     T: std::fmt::Debug,
 {
