@@ -2,7 +2,8 @@
 
 Environment, arguments and files are those of compose.yaml and deploy/; only the services' names become addresses on this
 machine. The programs are the ones of the tests (PostgreSQL 18, Valkey) and of the distribution (prometheus and the
-exporters; the script says which package is missing). Grafana has no package and is left out: its files are checked only.
+exporters; the script says which package is missing). Grafana has no package: in its place every query of every panel is asked
+here, as Grafana would ask it, and a panel without data is a failure.
 
     deploy/tests/native.py [--larder FILE] [--keep]
     deploy/tests/native.py --containers        show the same of what `docker compose --profile '*' up` has started
@@ -39,6 +40,9 @@ WANTED = {
     "the PostgreSQL exporter reaches PostgreSQL": "pg_up == 1",
     "the Redis exporter reaches Valkey": "redis_up == 1",
 }
+DASHBOARDS = [json.loads(file.read_text()) for file in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))]
+# What Grafana puts in place of its variables: "All", and for $__rate_interval four times the interval of scraping.
+VARIABLES = {"$namespace": ".*", "$pod": ".*", "$__rate_interval": "20s", "$__range": "5m"}
 
 
 def main():
@@ -128,7 +132,34 @@ class Stage:
         for what, query in WANTED.items():
             value = self.until(what, lambda: self.query(query))
             print(f"    {what}: {query} -> {value}")
+        panels = self.until("every panel has data", self.panels_filled)
+        print(f"    every panel has data: {panels} queries of {len(DASHBOARDS)} dashboards")
+        rules = self.until("every rule is evaluated", self.rules_evaluated)
+        print(f"    every rule is evaluated, and no alert fires: {rules} rules")
         print("ok: everything runs, and Prometheus sees it all")
+
+    def panels_filled(self):
+        """How many queries there are, once all of them have an answer; until then those that have none."""
+        asked = [(f"{board['title']}: {panel['title']}", target) for board in DASHBOARDS for panel in board["panels"] for target in panel.get("targets", [])]
+        empty = Unmet(f"{name}: {target['expr']}" for name, target in asked if not self.has_data(target))
+        return empty if len(empty) else len(asked)
+
+    def has_data(self, target):
+        expression = target["expr"]
+        for name, value in VARIABLES.items():
+            expression = expression.replace(name, value)
+        now = time.time()
+        path, more = ("query", {}) if target.get("instant") else ("query_range", {"start": now - 60, "end": now, "step": 5})
+        answer = self.get("localhost:9090", f"/api/v1/{path}?" + urllib.parse.urlencode({"query": expression} | more))
+        result = json.loads(answer)["data"]["result"]
+        return any(value != "NaN" for series in result for _, value in series.get("values", [series.get("value")]))
+
+    def rules_evaluated(self):
+        groups = json.loads(self.get("localhost:9090", "/api/v1/rules"))["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        unmet = Unmet(f"{rule['name']}: {rule['health']} {rule.get('lastError', '')}" for rule in rules if rule["health"] != "ok")
+        unmet += [f"{rule['name']} fires" for rule in rules if rule.get("state") == "firing"]
+        return unmet if len(unmet) else len(rules)
 
     def targets_up(self, jobs):
         active = json.loads(self.get("localhost:9090", "/api/v1/targets"))["data"]["activeTargets"]
@@ -205,6 +236,17 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+class Unmet(list):
+    """What is not as it should be: false for `until`, and shown if it stays so."""
+
+    def __bool__(self):
+        return False
+
+    def __str__(self):
+        return "".join(f"\n    {one}" for one in self)
+
 
 
 def find_programs(larder):

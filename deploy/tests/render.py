@@ -1,5 +1,5 @@
-"""Writes what is made from other files: the chart's README and copies of rules and dashboards, and the manifests of
-deploy/environments for `kubectl apply -k`. `make deploy-render`; with --check it only says what is out of date.
+"""Writes what is made from other files: the dashboards, the chart's README and copies of rules and dashboards, and the
+manifests of deploy/environments for `kubectl apply -k`. `make deploy-render`; with --check it only says what is out of date.
 """
 
 import json
@@ -9,6 +9,9 @@ import sys
 
 import yaml
 from tools import CHART, DEPLOY, ENVIRONMENTS, helm
+
+sys.path.insert(0, str(DEPLOY / "grafana"))
+import generate  # noqa: E402
 
 BEGIN, END = "<!-- values: made by `make deploy-render` -->\n", "<!-- /values -->\n"
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z]\w*):(?P<value>.*)$")
@@ -35,16 +38,18 @@ def files():
     readme = CHART / "README.md"
     head, _, rest = readme.read_text().partition(BEGIN)
     made = {readme: head + BEGIN + values_table() + END + rest.partition(END)[2]}
-    for source, pattern, target in (("prometheus/rules", "*.yaml", "rules"), ("grafana/dashboards", "*.json", "dashboards")):
-        for file in (DEPLOY / source).glob(pattern):
-            made[CHART / "files" / target / file.name] = file.read_text()
+    # The chart cannot reach beyond its own folder.
+    for file in (DEPLOY / "prometheus/rules").glob("*.yaml"):
+        made[CHART / "files/rules" / file.name] = file.read_text()
+    for file, text in generate.files().items():
+        made[file] = made[CHART / "files/dashboards" / file.name] = text
     for name in ENVIRONMENTS:
         made[DEPLOY / "environments" / name / "larder.yaml"] = manifests(name)
     return made
 
 
 def copied_files():
-    return [*(CHART / "files/rules").glob("*.yaml"), *(CHART / "files/dashboards").glob("*.json")]
+    return [*(CHART / "files/rules").glob("*.yaml"), *(CHART / "files/dashboards").glob("*.json"), *generate.FOLDER.glob("*.json")]
 
 
 def manifests(environment):
