@@ -61,7 +61,7 @@ def overview():
         series("Memory", "What answers take of what they may.", [
             ("sum(larder_tier_bytes{OURS})", "used"), ("sum(larder_tier_max_bytes{OURS})", "limit"),
         ], "bytes", 8),
-        series("Clients by state", "transaction: in one, with nothing under way. Hits do not make a client active.", [("sum by (state) (larder_clients{OURS})", "{{state}}")], "short", 8, stacked=True),
+        series("Clients by state", "active waits for the origin; waiting for another client's identical query or the shared tier. Hits make nobody active.", [("sum by (state) (larder_clients{OURS})", "{{state}}")], "short", 8, stacked=True),
     ])
 
 

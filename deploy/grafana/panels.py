@@ -80,7 +80,7 @@ def heatmap(title, description, query, width=12, height=9):
     """How long things took: time to the right, duration upwards, colour for how many."""
     query = targets([(query, "{{le}}")], format="heatmap")
     options = {
-        "calculate": False, "cellGap": 1, "color": {"mode": "scheme", "scheme": "Blues", "steps": 64, "exponent": 0.5, "reverse": False},
+        "calculate": False, "cellGap": 1, "color": {"mode": "scheme", "scheme": "Blues", "fill": "blue", "steps": 64, "exponent": 0.5, "reverse": False},
         "yAxis": {"unit": "s", "axisPlacement": "left"}, "rowsFrame": {"layout": "le"}, "legend": {"show": True},
         "tooltip": {"mode": "single", "yHistogram": True}, "filterValues": {"le": 1e-9}, "exemplars": {"color": "orange"},
     }
@@ -151,7 +151,7 @@ def arranged(panels):
 
 def variable(name, label, query):
     return {
-        "type": "query", "name": name, "label": label, "datasource": SOURCE, "definition": query,
+        "type": "query", "name": name, "label": label, "datasource": SOURCE,
         "query": {"query": query, "refId": "StandardVariableQuery"}, "refresh": 2, "sort": 1, "multi": True, "includeAll": True,
         "allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}, "options": [], "hide": 0, "regex": "", "skipUrlSync": False,
     }
@@ -160,7 +160,7 @@ def variable(name, label, query):
 def dashboard(name, description, panels, span="now-1h"):
     variables = [
         {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "refresh": 1, "regex": "", "hide": 0,
-         "multi": False, "includeAll": False, "options": [], "current": {}, "skipUrlSync": False},
+         "multi": False, "includeAll": False, "options": [], "current": {"text": "default", "value": "default"}, "skipUrlSync": False},
         variable("namespace", "Namespace", "label_values(larder_build_info, namespace)"),
         variable("pod", "Pod", 'label_values(larder_build_info{namespace=~"$namespace"}, pod)'),
     ]

@@ -3,15 +3,10 @@
 Kubernetes drops a field that it does not know, silently; the TypeScript compiler does not.
 """
 
-import json
-import pathlib
-import shutil
-import subprocess
-import tempfile
 import unittest
 
 import yaml
-from tools import CUSTOM, DEPLOY, MINIMAL, TOOLS, rendered, template
+from tools import CUSTOM, DEPLOY, MINIMAL, compiled, rendered, template
 
 EXAMPLES = ("flux/larder.yaml", "argocd/larder.yaml", "k3s/larder.yaml")
 RULES = [{"name": "larder", "interval": "30s", "rules": [{"alert": "A", "expr": "up == 0", "for": "5m", "labels": {"severity": "page"}, "annotations": {"summary": "s"}}]}]
@@ -30,21 +25,12 @@ def custom_resources():
 
 def complaints(resources):
     """What the compiler says about them."""
-    with tempfile.TemporaryDirectory(dir=TOOLS / "types", prefix="check-") as folder:
-        folder = pathlib.Path(folder)
-        shutil.copy(DEPLOY / "tests/types/k3s.ts", folder)
-        for number, found in enumerate(resources):
-            group, version = found["apiVersion"].split("/")
-            package = CUSTOM[group]
-            module = package if package.startswith("./") else f"{package}/{group}/{version}"
-            kind = f"I{found['kind']}"
-            (folder / f"resource{number}.ts").write_text(
-                f'import type {{ {kind} }} from "{module}";\nexport const resource: {kind} = {json.dumps(found, indent=1)};\n')
-        options = {"strict": True, "noEmit": True, "skipLibCheck": True, "module": "esnext", "moduleResolution": "bundler", "target": "es2022", "types": []}
-        (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["*.ts"]}))
-        compiler = TOOLS / "types/node_modules/typescript/bin/tsc"
-        done = subprocess.run(["node", compiler, "--project", folder], capture_output=True, text=True, cwd=folder)
-        return done.stdout + done.stderr
+    typed = []
+    for found in resources:
+        group, version = found["apiVersion"].split("/")
+        package = CUSTOM[group]
+        typed.append((package if package.startswith("./") else f"{package}/{group}/{version}", f"I{found['kind']}", found))
+    return compiled(typed)
 
 
 class CustomResources(unittest.TestCase):

@@ -11,7 +11,7 @@ import sys
 import unittest
 
 import yaml
-from tools import DEPLOY, ROOT, rendered
+from tools import DEPLOY, ROOT, compiled, rendered
 
 sys.path.insert(0, str(DEPLOY / "grafana"))
 import generate  # noqa: E402
@@ -149,6 +149,14 @@ class Dashboards(unittest.TestCase):
                 self.assertFalse(taken & cells, f"{board['title']}: {panel['title']}")
                 self.assertLessEqual(place["x"] + place["w"], 24)
                 taken |= cells
+
+    def test_they_are_what_grafana_knows(self):
+        self.assertEqual(compiled([("./dashboard", "Dashboard", board) for board in DASHBOARDS]), "")
+
+    def test_a_misspelt_option_is_found(self):
+        board = json.loads(json.dumps(DASHBOARDS[0]))
+        board["panels"][0]["options"]["graphmode"] = "area"
+        self.assertIn('\'"graphmode"\' does not exist', compiled([("./dashboard", "Dashboard", board)]))
 
     def test_they_link_to_each_other_and_keep_time_and_variables(self):
         for board in DASHBOARDS:

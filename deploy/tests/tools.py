@@ -1,8 +1,11 @@
 """Where things are, and the programs that scripts/fetch-tools brings ($LARDER_DEPLOY_TOOLS)."""
 
+import json
 import os
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
 import yaml
 
@@ -68,3 +71,18 @@ def objects(text):
             assert key not in found, f"twice: {key}"
             found[key] = document
     return found
+
+
+def compiled(typed):
+    """What the TypeScript compiler says of (module, type, value), values that are to be of these types."""
+    with tempfile.TemporaryDirectory(dir=TOOLS / "types", prefix="check-") as folder:
+        folder = pathlib.Path(folder)
+        for own in (DEPLOY / "tests/types").glob("*.ts"):
+            shutil.copy(own, folder)
+        for number, (module, kind, value) in enumerate(typed):
+            (folder / f"value{number}.ts").write_text(f'import type {{ {kind} }} from "{module}";\nexport const value: {kind} = {json.dumps(value, indent=1)};\n')
+        options = {"strict": True, "noEmit": True, "skipLibCheck": True, "module": "esnext", "moduleResolution": "bundler", "target": "es2022", "types": []}
+        (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["*.ts"]}))
+        compiler = TOOLS / "types/node_modules/typescript/bin/tsc"
+        done = subprocess.run(["node", compiler, "--project", folder], capture_output=True, text=True, cwd=folder)
+        return done.stdout + done.stderr
