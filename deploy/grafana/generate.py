@@ -129,6 +129,8 @@ def freshness():
             ("sum(rate(larder_verify_checks_total{OURS}[$__rate_interval]))", "checks"),
             ("sum(rate(larder_verify_mismatches_total{OURS}[$__rate_interval]))", "mismatches"),
         ], "ops"),
+        series("Differences by cause", "changed: the answer's relations had changed by then; varies: PostgreSQL itself may answer in several ways; unjudged: nothing was proven in time.",
+               [("sum by (cause) (rate(larder_verify_differences_total{OURS}[$__rate_interval]))", "{{cause}}")], "ops"),
     ])
 
 

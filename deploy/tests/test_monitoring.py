@@ -20,8 +20,8 @@ PROMETHEUS = DEPLOY / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
 RUNBOOKS = ROOT / "docs/runbooks"
 DASHBOARDS = [json.loads(text) for text in generate.files().values()]
-# What the exporters beside Larder are known for, and what only a Larder that verifies has; metrics.md does not list them.
-FOREIGN = re.compile(r"(pg|redis)_[a-z_]+|up|ALERTS|larder_verify_(checks|mismatches)_total")
+# What the exporters beside Larder are known for; metrics.md does not list them.
+FOREIGN = re.compile(r"(pg|redis)_[a-z_]+|up|ALERTS")
 PROMTOOL = shutil.which("promtool")
 
 
