@@ -392,6 +392,13 @@ fn what_was_found_before() {
             vec![Query(READ)],
             vec![Execute("", 0), Sync],
         ],
+        // BEGIN in a transaction that has read here: the origin is told of a query before it.
+        vec![
+            vec![Parse("", "begin"), Bind("", ""), Execute("", 0), Sync],
+            local(),
+            vec![Bind("", "a"), Execute("", 0), Sync],
+            vec![Bind("", ""), Execute("", 0), Sync],
+        ],
     ];
     for (number, script) in scripts.into_iter().enumerate() {
         rig::runtime().block_on(async {

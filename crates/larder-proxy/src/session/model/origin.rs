@@ -209,6 +209,11 @@ impl Origin {
             let prepared = self.prepared(name)?;
             return self.simple(&prepared, one_of_many);
         }
+        if *text == Text::Own {
+            encode::text_column(&mut self.output, "?column?");
+            encode::text_value(&mut self.output, "1", "SELECT 1");
+            return Ok(());
+        }
         if let Some(table) = text.reads() {
             self.columns(table);
             self.rows(table, ROWS);
@@ -288,7 +293,7 @@ impl Origin {
                 self.output.put_slice(b"G\0\0\0\x07\0\0\0");
                 return Ok(());
             }
-            Text::Bogus | Text::Empty | Text::Facts | Text::Read(_) | Text::Execute(_) => {
+            Text::Bogus | Text::Empty | Text::Facts | Text::Own | Text::Read(_) | Text::Execute(_) => {
                 panic!("{text:?} is not run")
             }
         };
