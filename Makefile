@@ -20,6 +20,7 @@ ARGS ?=
 step = @printf '==> %s\n' $(1)
 
 .PHONY: help demo test gigabyte lint bench conformance fuzz deploy-check deploy-native deploy-render image fmt build clean \
+	page-check screenshots \
 	setup-build setup-demo setup-test
 
 help: ## Show this list
@@ -75,6 +76,20 @@ deploy-render: ## Write what is made from other files: manifests of the environm
 deploy-native: setup-test ## Start the programs of compose.yaml without containers, and show that they find each other
 	@$(WITH_SETUP) cargo build --locked -p larder
 	@$(WITH_TOOLS) python3 deploy/tests/native.py --larder $(TARGET)/debug/larder $(ARGS)
+
+# Puts the browser's driver into the environment, or says why it cannot be had.
+WITH_BROWSER = tools=$$(scripts/fetch-browser) || { status=$$?; [ $$status = 3 ] || exit $$status; \
+	echo 'skipped: there is no browser to look at the page with'; exit 0; }; \
+	export PYTHONPATH=$$tools PYTHONDONTWRITEBYTECODE=1 LARDER_BINARY=$(TARGET)/debug/larder;
+
+page-check: setup-demo ## The web page in headless Chromium, over a Larder under load (half a minute)
+	$(call step,'the web page in a browser')
+	@$(WITH_SETUP) cargo test --locked --workspace --no-run --quiet --test it
+	@$(WITH_BROWSER) python3 -m unittest discover --start-directory tests/page
+
+screenshots: setup-demo ## Take the pictures of the web page in docs/images anew (three minutes)
+	@$(WITH_SETUP) cargo test --locked --workspace --no-run --quiet --test it
+	@$(WITH_BROWSER) python3 tests/page/screenshots.py $(ARGS)
 
 image: ## Build the container image larder:dev (docker, podman or buildah)
 	@builder=$$(command -v docker || command -v podman || command -v buildah) || { echo 'no docker, podman or buildah'; exit 1; }; \

@@ -71,3 +71,18 @@ make_folder() {
 version_of() {
     { cat "$1"; printf '%s' "${2:-}"; } | sha256sum | cut -c1-12
 }
+
+# Packages of the distribution.
+can_install() {
+    command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+}
+
+install_packages() {
+    say "installing $* (apt-get)"
+    local run=(env DEBIAN_FRONTEND=noninteractive apt-get)
+    [ "$(id -u)" = 0 ] || run=(sudo -n "${run[@]}")
+    # The package lists of a fresh machine are missing or out of date.
+    "${run[@]}" install -qq -y --no-install-recommends "$@" >/dev/null 2>&1 && return 0
+    "${run[@]}" update -qq
+    "${run[@]}" install -qq -y --no-install-recommends "$@" >/dev/null
+}

@@ -55,6 +55,8 @@ pub(super) fn json(shared: &Shared) -> Json {
             "bypassed": queries.bypassed,
             "errors": queries.errors,
         },
+        // What was compared with the origin, in mode shadow or by [verify] sample.
+        "verify": { "checks": queries.checks, "mismatches": queries.mismatches },
     })
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 mod admin;
+mod admin_page;
 mod admin_rules;
 mod advise;
 mod architecture;

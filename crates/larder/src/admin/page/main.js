@@ -134,6 +134,9 @@ function showStatus(status) {
   say("fact-feed", feed.lag_bytes > 0 ? `${feed.state}, ${bytes(feed.lag_bytes)} to go` : feed.state);
   say("fact-gaps", count(feed.gaps));
   say("fact-epoch", count(status.epoch));
+  const { checks, mismatches } = status.verify;
+  byId("fact-verify").parentElement.hidden = checks === 0;
+  say("fact-verify", `${count(checks)}, ${mismatches === 0 ? "all the same" : `${count(mismatches)} different`}`);
   say("fact-level", `${status.level}, ${exact(status.max_lag_seconds)}`);
   say("fact-origin", status.origin.reachable ? "reachable" : "not reachable");
   say("fact-uptime", span(status.uptime_seconds));
@@ -163,7 +166,7 @@ function showFigures(status) {
   say("figure-rate", last.hits == null ? "–" : `${rate(all)} /s`);
   say("figure-rate-note", last.errors > 0 ? `${rate(last.errors)} errors /s` : `${count(ever)} since the start`);
   say("figure-hit", time(last.hit));
-  say("figure-hit-note", last.hit && last.miss ? `${Math.round(last.miss / last.hit)} times faster than a miss` : "from memory");
+  say("figure-hit-note", last.hit && last.miss ? `${count(Math.round(last.miss / last.hit))} times faster than a miss` : "from memory");
   say("figure-miss", time(last.miss));
   say("figure-miss-note", "from the origin, and kept");
   say("figure-saved", time(last.saved));

@@ -97,8 +97,8 @@ function verdict(status) {
   if (status.mode === "shadow") {
     return {
       level: "wait",
-      title: "In the shadow: memory is compared, not served",
-      text: "PostgreSQL answers everything; what memory would have answered is compared with it and counted.",
+      title: status.verify.mismatches > 0 ? "In the shadow: memory is compared, and differed" : "In the shadow: memory is compared, not served",
+      text: `PostgreSQL answers everything. What memory would have answered is compared with it: ${count(status.verify.checks)} times so far, ${count(status.verify.mismatches)} different.`,
     };
   }
   if (status.level === "linearizable") {

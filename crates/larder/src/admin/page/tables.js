@@ -68,7 +68,7 @@ function queryActions(row) {
   const about = row.query.slice(0, 60);
   return [
     button("Purge", () => operate(purgeQuery(row)), { class: "act", "aria-label": `Purge the answers of ${about}` }),
-    button("Deny", () => operate(denyQuery(row)), { class: "act", "aria-label": `Do not cache ${about}` }),
+    button("Deny", () => operate(denyQuery(row)), { class: "act", "aria-label": `Deny caching of ${about}` }),
   ];
 }
 
@@ -137,7 +137,7 @@ function showTables(rows) {
         kind: "acts",
         node: (row) => [
           button("Purge", () => operate(purgeTable(row.relation)), { class: "act", "aria-label": `Purge the answers from ${row.relation}` }),
-          button("Deny", () => operate(denyTable(row.relation)), { class: "act", "aria-label": `Do not cache what reads ${row.relation}` }),
+          button("Deny", () => operate(denyTable(row.relation)), { class: "act", "aria-label": `Deny caching of ${row.relation}` }),
         ],
       },
     ],
@@ -158,7 +158,7 @@ function showRules(rows) {
         title: "Actions",
         unseen: true,
         kind: "acts",
-        node: (row) => (row.since ? [button("Allow", () => operate(allow(row.rule)), { class: "act", "aria-label": `Cache ${row.rule} again` })] : []),
+        node: (row) => (row.since ? [button("Allow", () => operate(allow(row.rule)), { class: "act", "aria-label": `Allow caching of ${row.rule}` })] : []),
       },
     ],
     rows,
