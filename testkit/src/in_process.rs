@@ -55,6 +55,7 @@ impl InProcess {
             ttl: Duration::from_secs(3600),
             ttl_jitter: 0.0,
             max_inflight_fills: 64,
+            client_max_age: None,
             console: None,
             workers: 2,
         }

@@ -64,6 +64,8 @@ pub struct ProxyConfig {
     pub origin_tls: OriginTls,
     /// Who may come in, and how.
     pub access: Access,
+    /// How long a client's connection may last, if there is a limit: then it is closed between two transactions.
+    pub client_max_age: Option<Duration>,
     /// Time to establish a connection to the origin.
     pub connect_timeout: Duration,
     /// What the cache does at first. A plain proxy ([`Mode::Bypass`]) stays one.

@@ -1,6 +1,7 @@
 //! A worker: one thread, one single-threaded runtime, the sessions dealt to it.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::metrics::WorkerMetrics;
 use crate::mode::ModeSwitch;
 use crate::plan::Plans;
 use crate::reply::Answer;
-use crate::session::{Control, Leave};
+use crate::session::{Control, Leave, age};
 use crate::startup::{self, Arrival, Begun};
 use crate::verify::{self, Doubt, Reports, Sampler};
 use crate::{ProxyConfig, Shared};
@@ -76,25 +77,30 @@ impl Worker {
     /// Runs until told to stop.
     pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>, doubts: mpsc::Receiver<Doubt>) {
         let worker = Rc::new(self);
-        let sessions = Sessions::default();
+        let sessions = Sessions::new();
         let tasks = LocalSet::new();
         tasks
             .run_until(async {
                 tokio::task::spawn_local(verify::judge(Rc::clone(&worker), doubts));
-                while let Some(order) = orders.recv().await {
-                    match order {
-                        Order::Serve { socket, peer, welcome } => {
-                            worker.welcome(socket, peer, welcome, &sessions);
-                        }
-                        Order::Drain => sessions.leave(Leave::WhenIdle),
-                        Order::Stop => break,
-                    }
+                tokio::select! {
+                    () = worker.obey(&mut orders, &sessions) => {}
+                    never = sessions.grow_old(worker.config.client_max_age) => match never {},
                 }
                 sessions.leave(Leave::Now);
                 // Those that can say goodbye do; the rest are cut off.
                 let _ = tokio::time::timeout(GOODBYE, sessions.ended()).await;
             })
             .await;
+    }
+
+    async fn obey(self: &Rc<Self>, orders: &mut mpsc::UnboundedReceiver<Order>, sessions: &Sessions) {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Serve { socket, peer, welcome } => self.welcome(socket, peer, welcome, sessions),
+                Order::Drain => sessions.leave(Leave::WhenIdle),
+                Order::Stop => break,
+            }
+        }
     }
 
     fn welcome(
@@ -128,16 +134,19 @@ impl Worker {
 }
 
 /// The sessions of a worker, to be told things.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 struct Sessions {
     controls: Rc<RefCell<Vec<Rc<Control>>>>,
     leave: Rc<Cell<Leave>>,
 }
 
 impl Sessions {
+    fn new() -> Self {
+        Self { controls: Rc::default(), leave: Rc::new(Cell::new(Leave::Never)) }
+    }
+
     fn enter(&self) -> Rc<Control> {
-        let control = Rc::new(Control::default());
-        control.leave(self.leave.get());
+        let control = Rc::new(Control::new(self.leave.get()));
         self.controls.borrow_mut().push(Rc::clone(&control));
         control
     }
@@ -146,6 +155,18 @@ impl Sessions {
         self.leave.set(leave);
         for control in self.controls.borrow().iter() {
             control.leave(leave);
+        }
+    }
+
+    /// Tells those that are too old, if there is such an age.
+    async fn grow_old(&self, longest: Option<Duration>) -> Infallible {
+        let Some(longest) = longest else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(age::interval(longest)).await;
+            let now = tokio::time::Instant::now();
+            for control in self.controls.borrow().iter() {
+                control.leave(control.age.leave(now, longest));
+            }
         }
     }
 

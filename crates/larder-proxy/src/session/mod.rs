@@ -4,10 +4,12 @@
 //! (`forward`), and the origin's replies (`replies`), relayed byte for byte while what Larder must know is read off on
 //! the way. When anything does not fit what is expected, the session becomes a blind relay and stays one.
 
+pub(crate) mod age;
 mod answer;
 mod batch;
 mod check;
 mod client;
+mod control;
 mod expect;
 mod fill;
 mod forward;
@@ -27,12 +29,11 @@ mod statements;
 mod transaction;
 mod upstream;
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +47,7 @@ use crate::metrics::Outcome;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
 use batch::Batch;
+pub(crate) use control::{Control, Leave};
 use expect::Outstanding;
 use fill::Fill;
 use knowledge::Knowledge;
@@ -61,39 +63,19 @@ const HIGH_WATER: usize = 256 * 1024;
 const LARGE: usize = 64 * 1024;
 /// How long messages without Sync or Flush wait for one: more than the pieces of one request need to arrive.
 const HOLD: Duration = Duration::from_millis(5);
+/// A client that asks for nothing for so long has most likely given its connection back to its pool: longer than a program
+/// takes from one statement to the next, short enough to be found in a pool that is in constant use.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Time for the last bytes to reach the client when a session ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// What a worker can tell its sessions.
-#[derive(Debug, Default)]
-pub(crate) struct Control {
-    leave: Cell<Leave>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// When a session ends on its own account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Leave {
-    #[default]
-    Never,
-    /// When no transaction is open and nothing is under way.
-    WhenIdle,
-    Now,
-}
-
-impl Control {
-    /// Whether the session is to go; if not, it is woken when that changes.
-    pub(crate) fn is_leaving(&self, cx: &Context<'_>) -> bool {
-        *self.waker.borrow_mut() = Some(cx.waker().clone());
-        self.leave.get() != Leave::Never
-    }
-
-    pub(crate) fn leave(&self, leave: Leave) {
-        self.leave.set(leave);
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
+/// Whether a session ends between two messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    No,
+    /// If the client makes a pause.
+    IfQuiet,
+    Yes,
 }
 
 /// Whether statements are looked at.
@@ -267,13 +249,23 @@ impl Session {
             if self.read_client().await?.is_break() {
                 return self.finish().await;
             }
-            match self.control.leave.get() {
-                Leave::WhenIdle if !self.is_idle() => {}
-                Leave::Never => {}
-                Leave::WhenIdle | Leave::Now => {
-                    self.say_shutting_down();
-                    return Ok(());
+            let leaves = match self.leaves() {
+                Leaves::No => false,
+                Leaves::Yes => true,
+                Leaves::IfQuiet => match tokio::time::timeout(PAUSE, self.turn()).await {
+                    Ok(turned) => {
+                        turned?;
+                        continue;
+                    }
+                    Err(_) => true,
+                },
+            };
+            if leaves {
+                if self.control.told() < Leave::WhenIdle {
+                    tracing::debug!("session has grown old");
                 }
+                self.say_shutting_down();
+                return Ok(());
             }
             // It may have left while the session waited for it elsewhere: then nothing would wake this one.
             if !self.origin_left() {
@@ -327,12 +319,12 @@ impl Session {
     /// Moves bytes between the sockets and the buffers; returns when anything moved (or the worker woke us).
     async fn turn(&mut self) -> io::Result<()> {
         self.show_state();
-        let leave = self.control.leave.get();
+        let leave = self.control.told();
         // Writing is progress only where something waits for the room it makes.
         let full = self.client.output.len() >= HIGH_WATER || self.origin.output.len() >= HIGH_WATER;
         poll_fn(|cx| {
-            self.remember_waker(cx);
-            let mut progress = self.control.leave.get() != leave;
+            self.control.remember(cx);
+            let mut progress = self.control.told() != leave;
             let flushed = self.client.poll_flush(cx)? | self.origin.poll_flush_or_drop(cx);
             progress |= flushed && full;
             if self.client.output.len() < self.client_room() {
@@ -352,10 +344,15 @@ impl Session {
         if self.fill.is_some() { HIGH_WATER + self.worker.config().max_result } else { HIGH_WATER }
     }
 
-    fn remember_waker(&self, cx: &Context<'_>) {
-        let mut waker = self.control.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
+    /// Whether the session ends here on its own account.
+    fn leaves(&self) -> Leaves {
+        match self.control.told() {
+            Leave::Now => Leaves::Yes,
+            Leave::WhenIdle if self.is_idle() => Leaves::Yes,
+            // Where nothing is interpreted nobody can tell; a stream of changes may well last.
+            Leave::WhenOld if self.is_idle() && !self.blind => Leaves::Yes,
+            Leave::WhenPausing if self.is_idle() && !self.blind => Leaves::IfQuiet,
+            Leave::Never | Leave::WhenPausing | Leave::WhenOld | Leave::WhenIdle => Leaves::No,
         }
     }
 

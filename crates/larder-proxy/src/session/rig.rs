@@ -21,7 +21,7 @@ use larder_login::{OriginTls, Stream};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::{Control, Session};
+use super::{Control, Leave, Session};
 use crate::access::Access;
 use crate::metrics::WorkerMetrics;
 use crate::mode::{Mode, ModeSwitch};
@@ -119,6 +119,7 @@ pub(crate) fn worker(level: Level) -> Worker {
         ttl: Duration::from_secs(3600),
         ttl_jitter: 0.0,
         max_inflight_fills: 10,
+        client_max_age: None,
         console: None,
         workers: 1,
         origin_tls: OriginTls::default(),
@@ -158,8 +159,15 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 pub(crate) fn session(worker: &Rc<Worker>, database: &str) -> (Session, Ends) {
     let ((client, to_client), (origin, to_origin)) = (End::new(), End::new());
     let (worker, database) = (Rc::clone(worker), database.to_owned());
-    let session =
-        Session::new(worker, Rc::new(Control::default()), to_client, to_origin, database, false, None);
+    let session = Session::new(
+        worker,
+        Rc::new(Control::new(Leave::Never)),
+        to_client,
+        to_origin,
+        database,
+        false,
+        None,
+    );
     (session, Ends { client, origin })
 }
 

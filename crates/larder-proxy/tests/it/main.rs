@@ -2,6 +2,7 @@
 //! why, and that one session's trouble stays its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
+mod age;
 mod plain;
 mod serving;
 mod settings;

@@ -32,8 +32,8 @@ pub(crate) use render::{json, schema, toml};
 use rules::Written;
 use valkey::{Prefix, Switch, TierUrl};
 pub(crate) use values::{
-    Address, Auth, ChangeSource, Count, Filter, Format, Fraction, ListenTls, Mode, OriginTls, Plugin, Size,
-    Span, Value,
+    Address, Auth, ChangeSource, Count, Filter, Format, Fraction, ListenTls, MaybeSpan, Mode, OriginTls,
+    Plugin, Size, Span, Value,
 };
 
 /// One key of the configuration, as the documentation, the schema and the error messages see it.
@@ -241,6 +241,8 @@ sections! {
     drain: Drain {
         /// After SIGTERM, transactions may finish for this long.
         grace: Span = "25s";
+        /// An older connection of a client is closed between two transactions; 0s: none ever is for that reason.
+        client_max_age: MaybeSpan = "0s";
     }
     /// The log, on stderr.
     log: Log {

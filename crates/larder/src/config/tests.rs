@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 
@@ -49,6 +50,15 @@ fn durations_and_sizes_have_units() {
     }
     for text in ["", "0", "-1", "1TB", "MiB", "1 2MB", "99999999999999GiB"] {
         assert!(Size::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_length_of_time_may_be_none_where_that_means_something() {
+    let age = |text| MaybeSpan::parse(text).unwrap().0;
+    assert_eq!((age("0s"), age("0ms"), age("30m")), (None, None, Some(Duration::from_secs(1800))));
+    for text in ["0", "", "-1s", "never"] {
+        assert!(MaybeSpan::parse(text).is_err(), "{text}");
     }
 }
 
@@ -107,7 +117,7 @@ fn what_comes_later_is_refused_by_name() {
     for (given, expected) in [
         (flags(&[("rule.cache", "true")]), "rules are written in the file"),
         (flags(&[("cache.mode", "shade")]), "did you mean \"shadow\"?"),
-        (environment(&[("LARDER_DRAIN_CLIENT_MAX_AGE_FILE", "x")]), "drain.client_max_age is not supported"),
+        (environment(&[("LARDER_CACHE_ADMIT_AFTER_FILE", "x")]), "cache.admit_after is not supported"),
     ] {
         let said = complaint(&given);
         assert!(said.contains(expected), "{said}");

@@ -2,7 +2,7 @@
 //! name, so that nobody believes that a setting works because it was accepted.
 
 /// Sections and keys (`section.` stands for the whole section).
-const LATER: &[&str] = &["cache.admit_after", "freshness.publication", "drain.client_max_age"];
+const LATER: &[&str] = &["cache.admit_after", "freshness.publication"];
 
 /// Why `section.key` is refused, if it is one of them.
 pub(super) fn path(path: &str) -> Option<String> {

@@ -36,6 +36,10 @@ pub(crate) struct Fraction(pub(crate) f64);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span(pub(crate) Duration);
 
+/// A length of time; zero means that there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaybeSpan(pub(crate) Option<Duration>);
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size(pub(crate) usize);
@@ -129,6 +133,23 @@ impl Value for Span {
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)$" })
+    }
+}
+
+impl Value for MaybeSpan {
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        match parse_span(text) {
+            Some(Duration::ZERO) => Ok(Self(None)),
+            _ => Span::parse(text).map(|span| Self(Some(span.0))),
+        }
+    }
+
+    fn show(&self) -> Json {
+        self.0.map_or_else(|| json!("0s"), |span| Span(span).show())
+    }
+
+    fn schema() -> Json {
+        Span::schema()
     }
 }
 

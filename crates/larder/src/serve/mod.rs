@@ -4,6 +4,7 @@
 //! clients nor a huge transaction delays the other; admin HTTP, signals and the probe share this one.
 
 mod feed;
+mod notify;
 mod observe;
 mod probe;
 mod reload;
@@ -278,6 +279,7 @@ async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
     let mut hangups = signal(SignalKind::hangup())?;
     let larder = Larder::start(effective).await?;
     banner(config, &larder);
+    notify::notify("READY=1");
     let mut stop = larder.shared.stop.subscribe();
     let shared = &larder.shared;
     let reloading = async {
@@ -299,6 +301,7 @@ async fn serve(effective: &Effective) -> anyhow::Result<ExitCode> {
         }
     };
     let grace = shared.grace();
+    notify::notify("STOPPING=1");
     info!(clients = shared.proxy.clients(), ?grace, "{name}: draining");
     tokio::select! {
         () = larder.drain(grace) => {
@@ -372,6 +375,7 @@ fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> Proxy
         ttl: config.cache.ttl.0,
         ttl_jitter: config.cache.ttl_jitter.0,
         max_inflight_fills: config.origin.max_inflight_fills.0,
+        client_max_age: config.drain.client_max_age.0,
         console: None,
         workers: 0,
     }

@@ -161,7 +161,12 @@ fn shop() -> Postgres {
 }
 
 async fn pod(pg: &Postgres) -> Larder {
+    pod_with(pg, "0s").await
+}
+
+async fn pod_with(pg: &Postgres, client_max_age: &str) -> Larder {
     let builder = Larder::builder().binary(env!("CARGO_BIN_EXE_larder"));
+    let builder = builder.arg("--set").arg(format!("drain.client_max_age={client_max_age}"));
     builder.origin(pg.url("postgres", "postgres")).start().await.unwrap()
 }
 
@@ -240,6 +245,29 @@ async fn pools_that_keep_their_connections_need_one_more_try_and_lose_no_transac
     assert_eq!(*tally.failures.lock(), Vec::<String>::new());
     // Every client had to move at each of the first four updates, at least.
     assert!(tally.connections.load(Ordering::Relaxed) > 2 * CLIENTS as u64);
+}
+
+#[tokio::test]
+async fn where_connections_grow_old_clients_move_to_a_new_pod() {
+    let pg = shop();
+    let first = pod_with(&pg, "2s").await;
+    let balancer = Balancer::new(std::slice::from_ref(&first)).await;
+    let tally = Arc::new(Tally::default());
+    let mut clients = JoinSet::new();
+    for seed in 0..CLIENTS as u64 {
+        clients.spawn(client(balancer.addr, Pool::Retrying, seed, Arc::clone(&tally)));
+    }
+    all_go_on(&tally).await;
+    assert_eq!(clients_of(&first).await, CLIENTS as u64);
+    let second = pod_with(&pg, "2s").await;
+    balancer.behind.lock().push(second.addr());
+    until("clients have moved", async || clients_of(&second).await >= CLIENTS as u64 / 3).await;
+    all_go_on(&tally).await;
+    tally.stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(*tally.failures.lock(), Vec::<String>::new());
 }
 
 #[tokio::test]

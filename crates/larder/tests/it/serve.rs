@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use larder_testkit::{Auth, Larder, LarderBuilder, Postgres, RawClient, Signal, Wait, each_version, pg18};
 use serde_json::Value;
+use tokio::net::UnixDatagram;
 
 /// A loaded machine is slow.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -230,6 +231,26 @@ async fn sigterm_lets_transactions_finish() {
     assert_eq!(pg.sql("SELECT count(*) FROM t").unwrap(), "1");
     let slots = async || pg.sql("SELECT count(*) FROM pg_replication_slots").unwrap();
     until("the slot is gone", slots, |count| count == "0").await;
+}
+
+#[tokio::test]
+async fn a_service_manager_is_told_when_clients_are_served_and_when_no_longer() {
+    let mut pg = pg18();
+    let origin = own_account(&mut pg);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut larder = serve(&origin).env("NOTIFY_SOCKET", path.to_str().unwrap()).start().await.unwrap();
+    let hear = async || {
+        let mut text = [0; 64];
+        let length = tokio::time::timeout(LIMIT, manager.recv(&mut text)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    assert_eq!(hear().await, "READY=1");
+    assert_eq!(value(larder.addr(), "SELECT 1").await, "1");
+    larder.signal(Signal::TERM).unwrap();
+    assert_eq!(hear().await, "STOPPING=1");
+    assert_eq!(larder.ended(LIMIT).await.unwrap().code(), Some(0), "{}", larder.log());
 }
 
 #[tokio::test]
