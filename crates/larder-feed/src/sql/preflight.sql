@@ -2,7 +2,11 @@
 select current_setting('server_version_num')::int4,
        pg_is_in_recovery(),
        current_setting('wal_level'),
-       (select rolreplication or rolsuper from pg_roles where rolname = current_user),
+       -- Amazon's services grant the privilege by membership.
+       (select rolreplication or rolsuper or exists (
+                   select from pg_roles as provider
+                   where provider.rolname = 'rds_replication' and pg_has_role(provider.oid, 'member'))
+        from pg_roles where rolname = current_user),
        current_setting('max_replication_slots')::int8,
        (select count(*) from pg_replication_slots),
        current_setting('max_wal_senders')::int8,

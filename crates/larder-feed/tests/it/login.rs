@@ -53,6 +53,9 @@ async fn missing(version: PgVersion) {
         (finding.code, finding.remedy.as_str()),
         ("replication_privilege", "ALTER ROLE \"Weak\" REPLICATION;")
     );
+    // What the role of Amazon's services is for is the server's own to say.
+    pg.sql("create role rds_replication; grant rds_replication to \"Weak\"").unwrap();
+    assert_eq!(only(&rig::config(&pg, "Weak")).await.code, "replication_privilege");
     let mut config = rig::config(&pg, "larder");
     config.account.database = "nowhere".to_owned();
     assert_eq!(only(&config).await.code, "database");
