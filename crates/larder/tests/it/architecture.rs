@@ -34,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["larder-cache", "larder-core", "larder-feed", "larder-login", "larder-proxy", "larder-sandbox"],
     ),
     ("larder-example-axum-sqlx", &["larder-cache", "larder-follow"]),
+    ("larder-example-pools", &[]),
     ("larder-bench", &["larder-cache", "larder-sandbox", "larder-testkit"]),
     ("larder-conformance", &["larder-sandbox", "larder-testkit"]),
 ];
