@@ -1,5 +1,5 @@
 //! The atomics and the lock that the fence and the tags are made of: the ordinary ones, or, to have every interleaving and every
-//! permitted reordering tried, those of `loom` (`RUSTFLAGS="--cfg larder_loom" cargo test -p larder-cache --lib`).
+//! permitted reordering tried, those of `loom` (`make models`: the package in `models`).
 
 #[cfg(larder_loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

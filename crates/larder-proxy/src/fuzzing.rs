@@ -4,7 +4,10 @@
 
 use std::rc::Rc;
 
+use larder_wire::{Peek, peek};
+
 use crate::facts::{Common, text_array};
+use crate::reply::Answer;
 use crate::session::rig;
 
 /// The row with a session's facts, and arrays as such.
@@ -23,6 +26,20 @@ fn check_array(elements: &[String]) {
     let quoted = elements.iter().map(|one| format!("\"{}\"", one.replace('\\', "\\\\").replace('"', "\\\"")));
     let text = format!("{{{}}}", quoted.collect::<Vec<_>>().join(","));
     assert_eq!(text_array(&text).as_deref(), Some(elements), "{text}");
+}
+
+/// What the shared tier holds for an answer: one whole result that a client may be given, or nothing.
+pub fn answer(input: &[u8]) {
+    let Some(answer) = Answer::decode(bytes::Bytes::copy_from_slice(input)) else { return };
+    assert_eq!(answer.encode(), input);
+    let mut rest = &answer.frames[..];
+    while let Peek::Frame { tag, total } = peek(rest) {
+        // Nothing that would end a request, or begin another kind of answer.
+        assert!(matches!(tag, b'T' | b'D' | b'C'), "{tag}");
+        rest = &rest[total..];
+        assert_eq!(tag == b'C', rest.is_empty(), "the end is the end");
+    }
+    assert!(rest.is_empty());
 }
 
 /// Two who say anything to a session that may answer nothing itself: each hears what the other said, to the byte, in
@@ -68,6 +85,11 @@ mod tests {
     #[test]
     fn inputs_of_proxy_facts() {
         replay("proxy_facts", super::facts);
+    }
+
+    #[test]
+    fn inputs_of_tier_answer() {
+        replay("tier_answer", super::answer);
     }
 
     #[test]

@@ -54,6 +54,9 @@
 
 mod adopt;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keeper;
 mod record;
 mod scope;

@@ -34,7 +34,7 @@ pub fn sealed(input: &[u8]) {
 
 #[cfg(test)]
 #[path = "../../../../fuzz/replay.rs"]
-mod replay;
+pub(crate) mod replay;
 
 #[cfg(test)]
 mod tests {

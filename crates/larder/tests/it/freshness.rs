@@ -31,7 +31,7 @@ pub(crate) fn load_time() -> Duration {
     Duration::from_secs(number("LARDER_TEST_SECONDS").unwrap_or(3))
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 

@@ -1,6 +1,8 @@
 //! Instances that share a Valkey, while everything happens to it and to them: no query fails, and no answer is older
 //! than what is promised. Within one instance: nothing older than what was acknowledged through it before the read began. For what
 //! was acknowledged elsewhere (through the other, or by the origin itself): nothing older than `max_lag`.
+//!
+//! `LARDER_TEST_CLIENTS` (20) and `LARDER_TEST_FAULT_SECONDS` (1, of each fault) make the run longer and heavier.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,13 +13,23 @@ use larder_testkit::{Login, Postgres, Signal, each_version};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use crate::freshness::{Client, LIMIT, MAX_LAG, Protocol, covered, load_time, rows};
+use crate::freshness::{Client, LIMIT, MAX_LAG, Protocol, covered, load_time, number, rows};
 use crate::shared::{Fleet, Reply, queries, status};
 
 const REGISTERS: usize = 12;
-const READERS: usize = 8;
 /// Through neither.
 const DIRECT: usize = 2;
+
+/// Clients that read; each register has one that writes.
+fn readers() -> usize {
+    let clients = number("LARDER_TEST_CLIENTS").map_or(20, |clients| usize::try_from(clients).unwrap());
+    clients.checked_sub(REGISTERS).filter(|readers| *readers >= 2).expect("LARDER_TEST_CLIENTS: at least 14")
+}
+
+/// How long each fault lasts, the time to get over it included.
+fn fault_time() -> Duration {
+    number("LARDER_TEST_FAULT_SECONDS").map_or(Duration::from_millis(1200), Duration::from_secs)
+}
 
 const SCHEMA: &str = "
     CREATE TABLE r0 (id int PRIMARY KEY, v bigint NOT NULL); INSERT INTO r0 SELECT n, 0 FROM generate_series(0, 3) n;
@@ -150,7 +162,7 @@ impl Running {
         let fleet = Fleet::with_timeout(pg, SCHEMA, 2, "100ms").await;
         fleet.settle().await;
         let (load, mut tasks) = (Arc::new(Load::default()), JoinSet::new());
-        for reader in 0..READERS {
+        for reader in 0..readers() {
             let pod = reader % 2;
             tasks.spawn(load.clone().read(pod, fleet.pods[pod].addr(), reader * 7919 + 1, false));
         }
@@ -211,8 +223,19 @@ async fn no_read_through_one_of_two_is_older_than_promised() {
 }
 
 /// What happens to Valkey.
-const FAULTS: [&str; 9] =
-    ["stop", "kill", "flush", "garbage", "flip", "exchange", "replay", "wrong type", "evict some"];
+const FAULTS: [&str; 11] = [
+    "none",
+    "stop",
+    "kill",
+    "flush",
+    "garbage",
+    "flip",
+    "exchange",
+    "replay",
+    "wrong type",
+    "evict some",
+    "none",
+];
 
 #[tokio::test]
 async fn whatever_happens_to_valkey_nobody_notices() {
@@ -220,14 +243,15 @@ async fn whatever_happens_to_valkey_nobody_notices() {
         let mut running = Running::new(pg).await;
         running.share_something().await;
         let mut old = contents(&running.fleet);
-        println!("{} values; misses so far: p99 {:?}", old.len(), running.load.quantile(0.99));
+        println!("{} values, {} clients, {:?} each", old.len(), readers() + REGISTERS, fault_time());
         for fault in FAULTS {
             running.load.misses.lock().clear();
             let reads = running.load.reads.load(Ordering::Relaxed);
             suffer(&mut running, fault, &old).await;
             let (reads, p99) =
                 (running.load.reads.load(Ordering::Relaxed) - reads, running.load.quantile(0.99));
-            println!("{fault}: {reads} reads, misses: p99 {p99:?}");
+            let (misses, p50) = (running.load.misses.lock().len(), running.load.quantile(0.5));
+            println!("{fault}: {reads} reads, {misses} misses: p50 {p50:?}, p99 {p99:?}");
             assert!(reads > 0, "{fault}");
             if old.len() < 1000 {
                 old.extend(contents(&running.fleet));
@@ -241,8 +265,9 @@ async fn whatever_happens_to_valkey_nobody_notices() {
 }
 
 async fn suffer(running: &mut Running, fault: &str, old: &[(Vec<u8>, Vec<u8>)]) {
-    let span = Duration::from_millis(600);
+    let span = fault_time() / 2;
     match fault {
+        "none" => running.go_on(span).await,
         "stop" => {
             running.fleet.valkey.signal(Signal::STOP).unwrap();
             running.go_on(span).await;
