@@ -84,7 +84,7 @@ impl Worker {
                 tokio::task::spawn_local(verify::judge(Rc::clone(&worker), doubts));
                 tokio::select! {
                     () = worker.obey(&mut orders, &sessions) => {}
-                    never = sessions.grow_old(worker.config.client_max_age) => match never {},
+                    never = sessions.grow_old(&worker) => match never {},
                 }
                 sessions.leave(Leave::Now);
                 // Those that can say goodbye do; the rest are cut off.
@@ -158,11 +158,12 @@ impl Sessions {
         }
     }
 
-    /// Tells those that are too old, if there is such an age.
-    async fn grow_old(&self, longest: Option<Duration>) -> Infallible {
-        let Some(longest) = longest else { return std::future::pending().await };
+    /// Tells those that are too old, while there is such an age.
+    async fn grow_old(&self, worker: &Worker) -> Infallible {
         loop {
+            let longest = worker.config().client_max_age;
             tokio::time::sleep(age::interval(longest)).await;
+            let Some(longest) = longest else { continue };
             let now = tokio::time::Instant::now();
             for control in self.controls.borrow().iter() {
                 control.leave(control.age.leave(now, longest));

@@ -45,9 +45,12 @@ impl Age {
     }
 }
 
-/// How often ages are looked at: often enough that nobody outlives the longest life by more than a little.
-pub(crate) fn interval(longest: Duration) -> Duration {
-    (longest / 50).clamp(Duration::from_millis(10), Duration::from_secs(1))
+/// How often ages are looked at: often enough that nobody outlives the longest life by more than a little, and that a longest
+/// life which comes with a new configuration is noticed.
+pub(crate) fn interval(longest: Option<Duration>) -> Duration {
+    longest
+        .map_or(Duration::MAX, |longest| longest / 50)
+        .clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
 #[cfg(test)]

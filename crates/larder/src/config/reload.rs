@@ -33,6 +33,7 @@ const LIVE: &[&str] = &[
     "freshness.ddl_check",
     "verify.sample",
     "drain.grace",
+    "drain.client_max_age",
     "log.level",
 ];
 

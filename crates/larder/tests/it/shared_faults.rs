@@ -250,7 +250,8 @@ async fn whatever_happens_to_valkey_nobody_notices() {
             suffer(&mut running, fault, &old).await;
             let (reads, p99) =
                 (running.load.reads.load(Ordering::Relaxed) - reads, running.load.quantile(0.99));
-            let (misses, p50) = (running.load.misses.lock().len(), running.load.quantile(0.5));
+            let misses = running.load.misses.lock().len();
+            let p50 = running.load.quantile(0.5);
             println!("{fault}: {reads} reads, {misses} misses: p50 {p50:?}, p99 {p99:?}");
             assert!(reads > 0, "{fault}");
             if old.len() < 1000 {
