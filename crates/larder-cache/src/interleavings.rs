@@ -1,5 +1,6 @@
 //! The arguments at the top of `fence.rs`, tried exhaustively: every interleaving of the two or three threads, and for
-//! every load every value that the memory model permits it to return. Numbers in names are those of the arguments.
+//! every load every value that the memory model permits it to return. Numbers in names are those of the arguments; of rows,
+//! the argument is at the top of `parts.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use crate::entry::{Entry, Reader};
 use crate::fence::FillPoint;
 use crate::shared::{Scope, Statement};
 use crate::{Fence, Moment, Tag, Tags};
+
+mod rows;
 
 /// What is proven before the threads start: positions up to 100, time up to 10.
 fn proven() -> (Arc<Fence>, Arc<Tags>, Arc<Tag>) {

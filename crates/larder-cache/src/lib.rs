@@ -52,6 +52,7 @@ mod flight;
 #[cfg(all(test, larder_loom))]
 mod interleavings;
 mod moment;
+mod parts;
 pub mod shared;
 mod store;
 mod sync;
@@ -69,6 +70,7 @@ pub use entry::{Discard, Entry, Miss, Reader, Validity};
 pub use fence::Fence;
 pub use flight::Follower;
 pub use moment::Moment;
+pub use parts::Part;
 pub use store::{FillGuard, Flight, Store, TOO_LARGE_FOR, Weigh};
 pub use tags::{Tag, TagSet, Tags};
 

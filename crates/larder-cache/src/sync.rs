@@ -14,7 +14,7 @@ pub(crate) use parking_lot::Mutex;
 /// Loom's lock, with the face of `parking_lot`'s.
 #[cfg(larder_loom)]
 mod modelled {
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {

@@ -8,7 +8,7 @@
 //! Tags are shared: whoever resolves the same key gets the same `Arc<Tag>`, for the life of the process. None is ever
 //! dropped from the map, because an entry that still held the old object would no longer hear of changes. The map is
 //! therefore as large as the number of different keys ever asked for: with one tag per relation that is the size of
-//! the catalog, about 100 bytes each.
+//! the catalog, about 150 bytes each. Rows of a relation have tags that come and go: [`crate::Part`].
 //!
 //! Who shares entries with other processes ([`crate::shared`]) relies on more: that a tag which nobody has asked for yet
 //! has not changed since the beginning of this process's history. So its feed makes the tag of whatever changes
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::parts::Parts;
 use crate::sync::{AtomicU64, Ordering};
 use crate::{Fence, Moment};
 
@@ -27,11 +28,19 @@ use crate::{Fence, Moment};
 pub struct Tag {
     last_change: AtomicU64,
     marked: AtomicU64,
+    pub(crate) parts: Parts,
 }
 
 impl Tag {
-    /// A commit at `position` touched it. Positions may come in any order; the highest stays.
+    /// A commit at `position` touched it, and any part of it. Positions may come in any order; the highest stays.
     pub fn touch(&self, position: u64) {
+        self.touch_whole(position);
+        self.parts().iter().for_each(|part| part.all().touch_whole(position));
+    }
+
+    /// A commit at `position` touched it. What of its parts, the caller says next, for each of those that there are *then*:
+    /// see [`crate::Part`].
+    pub fn touch_whole(&self, position: u64) {
         self.last_change.fetch_max(position, Ordering::Release);
     }
 
@@ -40,14 +49,27 @@ impl Tag {
         self.last_change.load(Ordering::Acquire)
     }
 
-    /// A write that may have touched it was acknowledged at `now`. To be called before the client is told.
+    /// A write that may have touched it, or any part of it, was acknowledged at `now`. To be called before the client is
+    /// told.
     pub fn mark(&self, now: Moment) {
+        self.mark_whole(now);
+        self.parts().iter().for_each(|part| part.all().mark_whole(now));
+    }
+
+    /// A write that may have touched it was acknowledged at `now`. What of its parts, the caller says next, as with
+    /// [`Tag::touch_whole`].
+    pub fn mark_whole(&self, now: Moment) {
         self.marked.fetch_max(now.0, Ordering::Release);
     }
 
     /// The moment of the last mark.
     pub fn marked(&self) -> Moment {
         Moment(self.marked.load(Ordering::Acquire))
+    }
+
+    /// See [`Tags::restart`].
+    pub(crate) fn take_back(&self) {
+        self.last_change.store(0, Ordering::Release);
     }
 }
 
@@ -84,9 +106,7 @@ impl Tags {
     pub fn restart(&self, fence: &Fence, floor: u64) -> u64 {
         let by_key = self.by_key.write();
         let epoch = fence.begin_epoch(floor, true);
-        for tag in by_key.values() {
-            tag.last_change.store(0, Ordering::Release);
-        }
+        by_key.values().for_each(|tag| tag.restart());
         epoch
     }
 

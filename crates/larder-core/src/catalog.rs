@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use crate::ValueType;
+
 /// The place where the feed publishes the newest snapshot; `None` until the first one has been read.
 pub type CatalogCell = ArcSwapOption<Catalog>;
 
@@ -68,6 +70,8 @@ pub struct Relation {
     pub is_system: bool,
     /// Columns in order, without dropped ones.
     pub columns: Vec<Column>,
+    /// REPLICA IDENTITY FULL: of a row that is changed or deleted the log has all old values.
+    pub logs_old_rows: bool,
     /// Every partition or inheritance child below it, at any depth (OIDs).
     pub descendants: Vec<u32>,
     /// Every parent above it, at any depth (OIDs).
@@ -117,6 +121,13 @@ pub struct Column {
     pub name: String,
     /// OID of its type.
     pub type_oid: u32,
+    /// How its values are told apart, by its type (of a domain, what it is over) and collation; `None` if that is not certain,
+    /// or the column is not in the log (a virtual generated one).
+    pub value_type: Option<ValueType>,
+    /// Belongs to the table's replica identity (an index that is valid and not deferrable, or all columns). Of a row that is
+    /// changed or deleted, the log has its old value, or that is the new one. Of a partitioned table this says nothing about
+    /// its partitions.
+    pub in_identity: bool,
 }
 
 /// All overloads of one function name in one schema, judged by the worst of them.

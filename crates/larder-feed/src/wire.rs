@@ -18,6 +18,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// lock_timeout, set at startup; a client that just hangs up would leave a walsender behind until that one ends.
 const SLOT_LOCK_TIMEOUT: &str = "20s";
 
+/// How values are spelled in the stream, whatever ALTER ROLE or ALTER DATABASE say: see `larder_core::RowValue`.
+const SPELLING: &str = "-c search_path= -c quote_all_identifiers=off -c datestyle=ISO -c timezone=UTC \
+                        -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1";
+
 /// A socket with frames on it.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -37,10 +41,7 @@ impl Wire {
             ("replication", "database"),
             ("application_name", "larder feed"),
             ("client_encoding", "UTF8"),
-            (
-                "options",
-                &format!("-c search_path= -c lock_timeout={SLOT_LOCK_TIMEOUT} -c idle_session_timeout=0"),
-            ),
+            ("options", &format!("-c lock_timeout={SLOT_LOCK_TIMEOUT} -c idle_session_timeout=0 {SPELLING}")),
         ];
         let mut out = BytesMut::new();
         frontend::startup_message(parameters, &mut out)?;

@@ -262,6 +262,7 @@ mod tests {
                 has_rules: false,
                 is_system: false,
                 columns: vec![],
+                logs_old_rows: false,
                 descendants: vec![],
                 ancestors: ancestors.to_vec(),
                 view_query: None,

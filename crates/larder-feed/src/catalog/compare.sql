@@ -12,7 +12,7 @@ with temporary as materialized (
   select array_agg(oid) as oids from pg_catalog.pg_namespace where nspname ~ '^pg_(toast_)?temp_'
 ), relation as materialized (
   select oid, xmin, relkind,
-         hash_record_extended(row(oid, relname, relnamespace, relkind, relpersistence, relowner, relacl,
+         hash_record_extended(row(oid, relname, relnamespace, relkind, relpersistence, relowner, relacl, relreplident,
                                   relrowsecurity, relforcerowsecurity, relispartition,
                                   case when relkind = 'v' then reloptions end,
                                   case when relkind = 'm' then relfilenode end), 0) as digest
@@ -35,6 +35,10 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
   (select bit_xor(hash_record_extended(row(i.indexrelid, i.indrelid), 0))
      from pg_catalog.pg_index i join relation c on c.oid = i.indrelid
     where i.indrelid >= 16384 and (i.indexprs is not null or i.indpred is not null)),
+  -- Of what may be a replica identity, every state.
+  (select bit_xor(hash_record_extended(row(i.xmin, i.indexrelid, i.indrelid), 0))
+     from pg_catalog.pg_index i join relation c on c.oid = i.indrelid
+    where i.indrelid >= 16384 and (i.indisprimary or i.indisreplident)),
   (select bit_xor(hash_record_extended(row(p.xmin, p.oid), 0)) from pg_catalog.pg_policy p),
   (select row(count(*), bit_xor(hash_record_extended(row(k.xmin, k.oid), 0)) filter (where age(k.xmin) <= age($1::text::xid)))
      from pg_catalog.pg_constraint k, temporary

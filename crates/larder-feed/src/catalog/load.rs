@@ -1,12 +1,12 @@
 //! Reads the catalog in a few set-based queries and builds the snapshot that statements are judged by.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use larder_core::catalog::{
     Column, FunctionGroup, Persistence, Relation, RelationKind, Type, TypeClass, Volatility,
 };
-use larder_core::{Catalog, settings};
+use larder_core::{Catalog, ValueType, settings};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::fold::Index;
@@ -74,7 +74,7 @@ pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error
     };
     let edges = rows.inherits.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let family = Family::new(edges.collect::<Result<_, Error>>()?);
-    let index = relations(&mut catalog, &rows.relations, &family)?;
+    let index = relations(&mut catalog, rows, &family)?;
     catalog.settings = settings_read(&catalog);
     for row in &rows.functions {
         let (name, group) = function(row)?;
@@ -91,11 +91,12 @@ pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error
     Ok((catalog, index))
 }
 
-fn relations(catalog: &mut Catalog, rows: &[Row], family: &Family) -> Result<Index, Error> {
+fn relations(catalog: &mut Catalog, rows: &Rows, family: &Family) -> Result<Index, Error> {
     let mut index = Index::default();
-    let mut found = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let relation = relation(row, family)?;
+    let mut found = HashMap::with_capacity(rows.relations.len());
+    let equality = Equality::new(&rows.types)?;
+    for row in &rows.relations {
+        let relation = relation(row, family, &equality)?;
         let key = Index::key(row.try_get(3)?, row.try_get(4)?);
         index.insert(key, std::iter::once(relation.oid).chain(relation.ancestors.iter().copied()));
         found.insert(relation.oid, relation);
@@ -121,10 +122,8 @@ fn settings_read(catalog: &Catalog) -> Arc<[String]> {
     names.into_iter().take(settings::MAX_CUSTOM).collect()
 }
 
-fn relation(row: &Row, family: &Family) -> Result<Relation, Error> {
+fn relation(row: &Row, family: &Family, equality: &Equality) -> Result<Relation, Error> {
     let oid = row.try_get(0)?;
-    let names = row.try_get::<_, Option<Vec<String>>>(12)?.unwrap_or_default();
-    let types = row.try_get::<_, Option<Vec<u32>>>(13)?.unwrap_or_default();
     let query: Option<String> = row.try_get(11)?;
     Ok(Relation {
         oid,
@@ -150,10 +149,24 @@ fn relation(row: &Row, family: &Family) -> Result<Relation, Error> {
         is_system: row.try_get(9)?,
         writes_elsewhere: row.try_get(10)?,
         view_query: query.map(|text| text.trim_end().trim_end_matches(';').to_owned()),
-        columns: names.into_iter().zip(types).map(|(name, type_oid)| Column { name, type_oid }).collect(),
+        columns: columns(row, equality)?,
+        logs_old_rows: row.try_get(18)?,
         descendants: Family::all(&family.children, oid),
         ancestors: Family::all(&family.parents, oid),
     })
+}
+
+fn columns(row: &Row, equality: &Equality) -> Result<Vec<Column>, Error> {
+    let names = row.try_get::<_, Option<Vec<String>>>(12)?.unwrap_or_default();
+    let types = row.try_get::<_, Option<Vec<u32>>>(13)?.unwrap_or_default();
+    let told_apart = row.try_get::<_, Option<Vec<bool>>>(16)?.unwrap_or_default();
+    let in_identity = row.try_get::<_, Option<Vec<bool>>>(17)?.unwrap_or_default();
+    let columns = names.into_iter().zip(types).zip(told_apart.into_iter().zip(in_identity));
+    let columns = columns.map(|((name, type_oid), (told_apart, in_identity))| {
+        let value_type = equality.of(type_oid).filter(|_| told_apart);
+        Column { name, type_oid, value_type, in_identity }
+    });
+    Ok(columns.collect())
 }
 
 fn function(row: &Row) -> Result<(String, FunctionGroup), Error> {
@@ -194,6 +207,37 @@ fn data_type(row: &Row) -> Result<(String, Type), Error> {
 /// A value of type `"char"`.
 fn letter(row: &Row, column: usize) -> Result<char, Error> {
     Ok(char::from(row.try_get::<_, i8>(column)?.cast_unsigned()))
+}
+
+/// How values of types are told apart.
+struct Equality {
+    /// What domains are over.
+    domains: HashMap<u32, u32>,
+    enums: HashSet<u32>,
+}
+
+impl Equality {
+    /// Domains over domains, at most.
+    const DEPTH: usize = 32;
+
+    fn new(types: &[Row]) -> Result<Self, Error> {
+        let mut found = Self { domains: HashMap::new(), enums: HashSet::new() };
+        for row in types {
+            let oid = row.try_get(0)?;
+            match letter(row, 3)? {
+                'd' => drop(found.domains.insert(oid, row.try_get(8)?)),
+                'e' => drop(found.enums.insert(oid)),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn of(&self, oid: u32) -> Option<ValueType> {
+        let over = std::iter::successors(Some(oid), |oid| self.domains.get(oid).copied());
+        let base = over.take(Self::DEPTH).last()?;
+        if self.enums.contains(&base) { Some(ValueType::Text) } else { ValueType::of_oid(base) }
+    }
 }
 
 /// Who inherits from whom, both ways.

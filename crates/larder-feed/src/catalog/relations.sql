@@ -60,6 +60,12 @@ with extension_member as materialized (
   union all select a.attrelid from pg_catalog.pg_attribute a
              where a.attrelid >= 16384 and a.attnum > 0 and a.atttypid >= 16384 and not a.attisdropped
                and not exists (select from harmless h where h.oid = a.atttypid)
+), identity_index as materialized (
+  -- Columns that are only included in it do not count.
+  select i.indrelid, (i.indkey::int2[])[0:i.indnkeyatts - 1] as attnums
+    from pg_catalog.pg_index i join pg_catalog.pg_class r on r.oid = i.indrelid
+   where i.indisvalid and i.indislive and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
+     and ((r.relreplident = 'd' and i.indisprimary) or (r.relreplident = 'i' and i.indisreplident))
 )
 select c.oid, n.nspname::text, c.relname::text,
        convert_to(n.nspname::text, getdatabaseencoding()::text), convert_to(c.relname::text, getdatabaseencoding()::text),
@@ -70,10 +76,17 @@ select c.oid, n.nspname::text, c.relname::text,
        c.relkind not in ('r', 'p') or c.oid in (select relid from effects),
        case when c.relkind in ('v', 'm') and n.nspname not in ('pg_catalog', 'information_schema')
             then pg_get_viewdef(c.oid) end,
-       a.names, a.types, p.policies
+       a.names, a.types, p.policies, a.spelled, a.told_apart, a.in_identity, c.relreplident = 'f'
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  left join (select attrelid, array_agg(attname::text order by attnum) as names, array_agg(atttypid order by attnum) as types
-               from pg_catalog.pg_attribute where attnum > 0 and not attisdropped group by attrelid) a on a.attrelid = c.oid
+  left join (select t.attrelid, array_agg(t.attname::text order by t.attnum) as names, array_agg(t.atttypid order by t.attnum) as types,
+                    array_agg(convert_to(t.attname::text, getdatabaseencoding()::text) order by t.attnum) as spelled,
+                    -- Not by a collation of its own, and in the log (what is generated when it is read is not).
+                    array_agg(t.attgenerated <> 'v' and coalesce(l.collisdeterministic, true) order by t.attnum) as told_apart,
+                    array_agg(r.relreplident = 'f' or coalesce(t.attnum = any (k.attnums), false) order by t.attnum) as in_identity
+               from pg_catalog.pg_attribute t join pg_catalog.pg_class r on r.oid = t.attrelid
+               left join pg_catalog.pg_collation l on l.oid = t.attcollation
+               left join identity_index k on k.indrelid = t.attrelid
+              where t.attnum > 0 and not t.attisdropped group by t.attrelid) a on a.attrelid = c.oid
   left join (select polrelid, array_agg(pg_get_expr(polqual, polrelid)) as policies
                from pg_catalog.pg_policy where polcmd in ('*', 'r') and polqual is not null group by polrelid) p
     on p.polrelid = c.oid

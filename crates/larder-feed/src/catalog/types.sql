@@ -8,6 +8,7 @@ select t.oid, n.nspname::text, t.typname::text, t.typtype, t.typcategory,
                    where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)
             when t.typtype in ('r', 'm')
             then (select array[r.rngsubtype] from pg_catalog.pg_range r
-                   where t.oid in (r.rngtypid, r.rngmultitypid) and r.rngcanonical = 0 and r.rngsubopc < 16384) end
+                   where t.oid in (r.rngtypid, r.rngmultitypid) and r.rngcanonical = 0 and r.rngsubopc < 16384) end,
+       t.typbasetype
   from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
  where n.nspname !~ '^pg_(toast_)?temp_'

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use larder_core::Catalog;
 use larder_core::catalog::{
     Column, FunctionGroup, Persistence, Relation, RelationKind, Type, TypeClass, Volatility,
 };
+use larder_core::{Catalog, ValueType};
 
 /// The path of every case.
 pub(crate) fn path() -> Vec<String> {
@@ -151,7 +151,8 @@ fn add_relation(catalog: &mut Catalog, schema: &str, name: &str, kind: RelationK
     let columns = columns.split_whitespace().map(|column| {
         let (name, kind) = column.split_once(':').unwrap();
         let found = catalog.type_names.iter().find(|(_, (_, named))| named == kind);
-        Column { name: name.into(), type_oid: *found.expect(kind).0 }
+        let type_oid = *found.expect(kind).0;
+        Column { name: name.into(), type_oid, value_type: ValueType::of_oid(type_oid), in_identity: false }
     });
     let relation = Relation {
         oid,
@@ -164,6 +165,7 @@ fn add_relation(catalog: &mut Catalog, schema: &str, name: &str, kind: RelationK
         has_rules: false,
         is_system: matches!(schema, "pg_catalog" | "information_schema"),
         columns: columns.collect(),
+        logs_old_rows: false,
         descendants: Vec::new(),
         ancestors: Vec::new(),
         view_query: None,
