@@ -23,6 +23,8 @@ pub struct FeedHealth {
     pub ddl: AtomicU64,
     /// Tags of relations touched, once for each commit that changed the relation (or one below it).
     pub touched: AtomicU64,
+    /// Rows touched in relations of which rows are told apart, once for each commit and part.
+    pub touched_rows: AtomicU64,
     /// Epochs begun: everything cached died.
     pub epochs: AtomicU64,
 }

@@ -8,8 +8,8 @@
 //! COMMIT 739
 //! ```
 //!
-//! Only relation names and kinds are needed, so reading stops at the kind: values are never looked at. The text is in
-//! the database's encoding, which need not be UTF-8, so names are bytes here.
+//! Reading stops at the kind: most relations need no more. What is behind it, [`crate::tuple`] reads. The text is in the
+//! database's encoding, which need not be UTF-8, so names are bytes here.
 
 use std::borrow::Cow;
 
@@ -35,6 +35,8 @@ pub(crate) enum Event<'a> {
         relation: Name<'a>,
         /// How.
         kind: Kind,
+        /// What is behind that: see [`crate::tuple`].
+        row: &'a [u8],
     },
     /// Relations were emptied.
     Truncate {
@@ -93,14 +95,18 @@ fn table(text: &[u8]) -> Option<Event<'_>> {
         others.push(first);
         return Some(Event::Truncate { relations: others });
     }
+    if !others.is_empty() {
+        return None;
+    }
+    let (kind, row) = kind.split_at_checked(b"INSERT:".len())?;
     let kind = match kind {
-        _ if !others.is_empty() => return None,
-        _ if kind.starts_with(b"INSERT: ") => Kind::Insert,
-        _ if kind.starts_with(b"UPDATE: ") => Kind::Update,
-        _ if kind.starts_with(b"DELETE: ") => Kind::Delete,
+        b"INSERT:" => Kind::Insert,
+        b"UPDATE:" => Kind::Update,
+        b"DELETE:" => Kind::Delete,
         _ => return None,
     };
-    Some(Event::Change { relation: first, kind })
+    // Nothing at all: a table without columns.
+    (row.is_empty() || row.starts_with(b" ")).then_some(Event::Change { relation: first, kind, row })
 }
 
 /// `schema.relation`, and what follows it.
@@ -111,9 +117,9 @@ fn name(text: &[u8]) -> Option<(Name<'_>, &[u8])> {
 }
 
 /// An identifier as `quote_identifier()` spells it: bare, or in double quotes with inner quotes doubled.
-fn identifier(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
+pub(crate) fn identifier(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
-        let end = text.iter().position(|byte| matches!(byte, b'.' | b':' | b',' | b' ' | b'"'))?;
+        let end = text.iter().position(|byte| matches!(byte, b'.' | b':' | b',' | b' ' | b'[' | b'"'))?;
         let (bare, rest) = text.split_at_checked(end)?;
         return (!bare.is_empty()).then_some((Cow::Borrowed(bare), rest));
     };
@@ -163,8 +169,8 @@ mod tests {
         Name { schema: Cow::Borrowed(schema.as_bytes()), relation: Cow::Borrowed(relation.as_bytes()) }
     }
 
-    fn change<'a>(schema: &'a str, relation: &'a str, kind: Kind) -> Option<Event<'a>> {
-        Some(Event::Change { relation: plain(schema, relation), kind })
+    fn change<'a>(schema: &'a str, relation: &'a str, kind: Kind, row: &'a str) -> Option<Event<'a>> {
+        Some(Event::Change { relation: plain(schema, relation), kind, row: row.as_bytes() })
     }
 
     #[test]
@@ -173,13 +179,16 @@ mod tests {
         assert_eq!(decode(b"COMMIT 4294967295"), Some(Event::Commit { xid: u32::MAX }));
         assert_eq!(
             decode(b"table public.t: INSERT: id[integer]:1 v[text]:': UPDATE: '"),
-            change("public", "t", Kind::Insert)
+            change("public", "t", Kind::Insert, " id[integer]:1 v[text]:': UPDATE: '")
         );
         assert_eq!(
             decode(b"table public.t: UPDATE: old-key: id[integer]:1 new-tuple: id[integer]:2"),
-            change("public", "t", Kind::Update)
+            change("public", "t", Kind::Update, " old-key: id[integer]:1 new-tuple: id[integer]:2")
         );
-        assert_eq!(decode(b"table public.t: DELETE: (no-tuple-data)"), change("public", "t", Kind::Delete));
+        assert_eq!(
+            decode(b"table public.t: DELETE: (no-tuple-data)"),
+            change("public", "t", Kind::Delete, " (no-tuple-data)")
+        );
         assert_eq!(
             decode(b"message: transactional: 1 prefix: larder, sz: 12 content:CREATE TABLE"),
             Some(Event::DdlAnnounced)
@@ -197,9 +206,12 @@ mod tests {
     fn quoted_names_may_hold_anything() {
         assert_eq!(
             decode(br#"table "a.b"."c: INSERT:": DELETE: id[integer]:1"#),
-            change("a.b", "c: INSERT:", Kind::Delete)
+            change("a.b", "c: INSERT:", Kind::Delete, " id[integer]:1")
         );
-        assert_eq!(decode(br#"table s."x""y""": INSERT: a[i]:1"#), change("s", "x\"y\"", Kind::Insert));
+        assert_eq!(
+            decode(br#"table s."x""y""": INSERT: a[i]:1"#),
+            change("s", "x\"y\"", Kind::Insert, " a[i]:1")
+        );
         assert_eq!(
             decode(br#"table public.t, s.", """, "A"."b": TRUNCATE: restart_seqs cascade"#),
             Some(Event::Truncate {
@@ -242,7 +254,7 @@ mod tests {
         #[test]
         fn any_name_survives(schema in r#"[a-z"., :é]{1,12}"#, relation in r#"[a-z"., :TRUNCAE]{1,12}"#) {
             let text = format!("table {}.{}: UPDATE: id[integer]:1", quote(&schema), quote(&relation));
-            prop_assert_eq!(decode(text.as_bytes()), change(&schema, &relation, Kind::Update));
+            prop_assert_eq!(decode(text.as_bytes()), change(&schema, &relation, Kind::Update, " id[integer]:1"));
         }
 
         #[test]

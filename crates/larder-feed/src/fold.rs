@@ -1,38 +1,23 @@
 //! From events to tags: the changes of a transaction are collected, and folded in when it commits.
 //!
-//! Of a transaction only the set of relations that it changed is kept, by name; a million changed rows of one table
-//! are one element. Names are resolved when the commit arrives, by the catalog of that moment: the stream names
-//! relations as they were called when they were changed. Where that differs from the catalog, the catalog is reviewed,
-//! and the new epoch that follows accepts only answers from after the review.
+//! Of a transaction the set of relations that it changed is kept, by name, and of those that have parts (see
+//! [`larder_cache::Part`]) the rows, up to a number ([`crate::rows`]); a million changed rows of one table are one element.
+//! Names are resolved when the commit arrives, by the catalog of that moment: the stream names relations as they were called when
+//! they were changed. Where that differs from the catalog, the catalog is reviewed, and the new epoch that follows accepts only
+//! answers from after the review. The same goes for rows that were read with columns and a replica identity that are others now.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_cache::Tags;
-use larder_core::{FeedHealth, Lsn, relation_tag};
+use larder_core::{FeedHealth, Lsn};
 
 use crate::decode::{Event, Kind, Name, decode};
+use crate::index::{Index, Named};
+use crate::rows::{Budget, Changed};
 
 /// Different relations in one transaction that are kept apart. With more, everything is taken to have changed.
 const RELATIONS_MAX: usize = 10_000;
-
-/// The tags to touch when a relation changes, by the relation's name: see [`Index::key`].
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    tags: HashMap<Box<[u8]>, Box<[String]>>,
-}
-
-impl Index {
-    /// A relation is called `key`; its changes are changes of all `oids`: itself and its ancestors.
-    pub(crate) fn insert(&mut self, key: Box<[u8]>, oids: impl Iterator<Item = u32>) {
-        self.tags.insert(key, oids.map(relation_tag).collect());
-    }
-
-    /// Schema and name in the database's encoding, with a NUL between them, which no name can hold.
-    pub(crate) fn key(schema: &[u8], relation: &[u8]) -> Box<[u8]> {
-        [schema, b"\0", relation].concat().into()
-    }
-}
 
 /// What a commit means beyond its tags.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,9 +53,13 @@ pub(crate) struct Fold {
 #[derive(Debug, Default)]
 struct Open {
     xid: u32,
-    relations: HashSet<Box<[u8]>>,
-    /// Key of the row before, to which the next one mostly belongs.
+    /// What of each was changed; `None`: whatever there is of it.
+    relations: HashMap<Box<[u8]>, usize>,
+    changed: Vec<Option<Changed>>,
+    /// Key of the row before, to which the next one mostly belongs, and where that is in `changed`.
     last: Vec<u8>,
+    last_at: Option<usize>,
+    budget: Budget,
     rows: [u64; 3],
     truncates: u64,
     ddl: bool,
@@ -95,10 +84,12 @@ impl Fold {
                 self.open = None;
                 return Folded::Commit(open.commit(start, index, tags, health));
             }
-            (Some(Event::Change { relation, kind }), Some(open)) => open.change(&relation, kind),
+            (Some(Event::Change { relation, kind, row }), Some(open)) => {
+                open.change(&relation, kind, row, index, tags);
+            }
             (Some(Event::Truncate { relations }), Some(open)) => {
                 open.truncates += 1;
-                relations.iter().for_each(|name| open.touch(name));
+                relations.iter().for_each(|name| open.truncate(name));
             }
             (Some(Event::DdlAnnounced), Some(open)) => open.ddl = true,
             (Some(Event::OtherMessage), _) => {}
@@ -110,7 +101,7 @@ impl Fold {
 }
 
 impl Open {
-    fn change(&mut self, name: &Name<'_>, kind: Kind) {
+    fn change(&mut self, name: &Name<'_>, kind: Kind, row: &[u8], index: &Index, tags: &Tags) {
         let slot = match kind {
             Kind::Insert => 0,
             Kind::Update => 1,
@@ -119,40 +110,55 @@ impl Open {
         if let Some(count) = self.rows.get_mut(slot) {
             *count += 1;
         }
-        self.touch(name);
+        let at = self.find(name, |key| index.get(key)?.reader(tags).map(Changed::new));
+        if let Some(Some(changed)) = at.and_then(|at| self.changed.get_mut(at)) {
+            changed.add(kind, row, &mut self.budget);
+        }
     }
 
-    fn touch(&mut self, name: &Name<'_>) {
+    fn truncate(&mut self, name: &Name<'_>) {
+        let at = self.find(name, |_| None);
+        if let Some(changed) = at.and_then(|at| self.changed.get_mut(at)) {
+            *changed = None;
+        }
+    }
+
+    /// Where in `changed` a relation is, entered by `new` if it is the first time; `None` if there are too many.
+    fn find(&mut self, name: &Name<'_>, new: impl FnOnce(&[u8]) -> Option<Changed>) -> Option<usize> {
         let same = self.last.strip_prefix(&*name.schema).and_then(|rest| rest.strip_prefix(b"\0"));
-        if same == Some(&*name.relation) {
-            return;
+        if same != Some(&*name.relation) {
+            self.last.clear();
+            self.last.extend_from_slice(&name.schema);
+            self.last.push(0);
+            self.last.extend_from_slice(&name.relation);
+            self.last_at = self.relations.get(self.last.as_slice()).copied();
         }
-        self.last.clear();
-        self.last.extend_from_slice(&name.schema);
-        self.last.push(0);
-        self.last.extend_from_slice(&name.relation);
-        if self.relations.contains(self.last.as_slice()) {
-            return;
+        if self.last_at.is_none() {
+            if self.changed.len() >= RELATIONS_MAX {
+                self.unknown = true;
+                return None;
+            }
+            self.last_at = Some(self.changed.len());
+            self.relations.insert(self.last.as_slice().into(), self.changed.len());
+            self.changed.push(new(&self.last));
         }
-        if self.relations.len() >= RELATIONS_MAX {
-            self.unknown = true;
-            return;
-        }
-        self.relations.insert(self.last.as_slice().into());
+        self.last_at
     }
 
     fn commit(self, position: Lsn, index: &Index, tags: &Tags, health: &FeedHealth) -> Committed {
-        let (mut unknown, mut touched) = (self.unknown, 0);
-        for name in &self.relations {
-            match index.tags.get(name) {
-                Some(keys) => {
-                    keys.iter().for_each(|key| tags.get(key).touch(position.0));
-                    touched += keys.len() as u64;
+        let (mut unknown, mut touched, mut rows) = (self.unknown, 0, 0);
+        for (name, at) in &self.relations {
+            let changed = self.changed.get(*at).and_then(Option::as_ref);
+            match index.get(name) {
+                Some(named) => {
+                    rows += touch(named, changed, position.0, tags);
+                    touched += named.tags(tags).len();
                 }
                 None => unknown = true,
             }
         }
-        add(&health.touched, touched);
+        add(&health.touched, touched as u64);
+        add(&health.touched_rows, rows as u64);
         let empty = self.relations.is_empty() && !unknown;
         let [inserts, updates, deletes] = self.rows;
         add(&health.inserts, inserts);
@@ -164,6 +170,22 @@ impl Open {
     }
 }
 
+/// Touches a relation and its ancestors: each whole first, then what of their parts was changed.
+fn touch(named: &Named, changed: Option<&Changed>, position: u64, tags: &Tags) -> usize {
+    let changed = changed.filter(|changed| changed.is_of(named.relation()));
+    let mut rows = 0;
+    for (at, tag) in named.tags(tags).iter().enumerate() {
+        match changed {
+            Some(changed) => {
+                tag.touch_whole(position);
+                rows += changed.touch(at, tag, position);
+            }
+            None => tag.touch(position),
+        }
+    }
+    rows
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     if count > 0 {
         counter.fetch_add(count, Ordering::Relaxed);
@@ -172,7 +194,10 @@ fn add(counter: &AtomicU64, count: u64) {
 
 #[cfg(test)]
 mod tests {
+    use larder_core::relation_tag;
+
     use super::*;
+    use crate::index::table;
 
     struct Bench {
         fold: Fold,
@@ -185,8 +210,11 @@ mod tests {
         /// Table 1 `public.t`, and its partition 2 `public.t1`.
         fn new() -> Self {
             let mut index = Index::default();
-            index.insert(Index::key(b"public", b"t"), [1].into_iter());
-            index.insert(Index::key(b"public", b"t1"), [2, 1].into_iter());
+            for (name, (relation, spelled)) in
+                [("t", table(1, &[], "id:int* v:text")), ("t1", table(2, &[1], "v:text id:int*"))]
+            {
+                index.insert(Index::key(b"public", name.as_bytes()), relation, spelled);
+            }
             Self { fold: Fold::default(), index, tags: Tags::default(), health: FeedHealth::default() }
         }
 
@@ -264,7 +292,7 @@ mod tests {
             bench.take(&format!("table public.n{n}: INSERT: id[integer]:1"));
             bench.take(&format!("table public.n{n}: INSERT: id[integer]:2"));
         }
-        assert_eq!(bench.fold.open.as_ref().unwrap().relations.len(), RELATIONS_MAX);
+        assert_eq!(bench.fold.open.as_ref().unwrap().changed.len(), RELATIONS_MAX);
         assert!(matches!(bench.take("COMMIT 7"), Folded::Commit(Committed { unknown: true, .. })));
     }
 }

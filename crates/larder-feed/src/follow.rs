@@ -13,8 +13,9 @@ use crate::catalog::{Fingerprint, Loaded};
 use crate::control::Control;
 use crate::coverage::{Coverage, Sampled, Step};
 use crate::error::Failure;
-use crate::fold::{Fold, Folded, Index};
+use crate::fold::{Fold, Folded};
 use crate::incarnation::Incarnation;
+use crate::index::Index;
 use crate::stream::{Message, Slot, Stream};
 use crate::{FeedConfig, Shared, findings};
 

@@ -2,12 +2,15 @@
 //! (see `fuzz/README.md`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "for tests only")]
 
+use std::sync::atomic::Ordering;
+
 use larder_cache::Tags;
 use larder_core::{FeedHealth, Lsn, relation_tag};
 
 use crate::decode::{Event, decode};
-use crate::fold::{Fold, Folded, Index};
+use crate::fold::{Fold, Folded};
 use crate::framing::{Framer, KEEP};
+use crate::index::{Index, table};
 use crate::{stream, wire};
 
 /// What the server sends, in pieces: the first byte says how large they are, the rest is the stream. The frames are
@@ -47,12 +50,17 @@ fn frames(stream: &[u8], size: usize) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// Messages of the plugin, one a line, as one connection's worth. Nothing that names a relation goes unnoticed.
+/// Messages of the plugin, one a line, as one connection's worth. Nothing that names a relation goes unnoticed, in none of the
+/// parts of what is named, if there is a 'p' before the first line.
 pub fn text(input: &[u8]) {
     let mut index = Index::default();
-    index.insert(Index::key(b"public", b"t"), [1].into_iter());
-    index.insert(Index::key(b"public", b"t1"), [2, 1].into_iter());
+    let (t, spelled) = table(1, &[], "id:int* v:text");
+    index.insert(Index::key(b"public", b"t"), t, spelled);
+    let (t1, spelled) = table(2, &[1], "v:text id:int*");
+    index.insert(Index::key(b"public", b"t1"), t1, spelled);
     let (tags, health, mut fold) = (Tags::default(), FeedHealth::default(), Fold::default());
+    let (parted, input) = input.strip_prefix(b"p").map_or((false, input), |rest| (true, rest));
+    let part = parted.then(|| tags.get(&relation_tag(1)).part(&["v"]).unwrap());
     let (mut named, mut open) = ([false; 2], false);
     for (line, text) in input.split(|byte| *byte == b'\n').enumerate() {
         event(text);
@@ -71,6 +79,10 @@ pub fn text(input: &[u8]) {
                 let changed = |oid| tags.get(&relation_tag(oid)).last_change() == position.0;
                 assert!(commit.unknown || !named[0] || changed(1));
                 assert!(commit.unknown || !named[1] || (changed(1) && changed(2)));
+                let of_rows = health.touched_rows.swap(0, Ordering::Relaxed) > 0;
+                if let Some(part) = part.as_ref().filter(|_| !commit.unknown && named != [false; 2]) {
+                    assert!(of_rows || part.all().last_change() == position.0);
+                }
                 (open, named) = (false, [false; 2]);
             }
             Folded::Unknown => assert!(!open),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * `stream`, `wire`, `framing`, `auth`: a thin client for streaming replication with `test_decoding` on a temporary slot;
-//! * `decode`, `fold`: from its text to the tags that a commit touches;
+//! * `decode`, `tuple`, `index`, `rows`, `fold`: from its text to the tags that a commit touches;
 //! * `visibility`, `coverage`: the guard and the clock, as pure state machines;
 //! * `control`, `catalog`: samples, and the catalog with its fingerprint;
 //! * `follow`: the loop that joins them; `check`, `findings`: what stands in the way, and its remedy.
@@ -40,9 +40,12 @@ mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod incarnation;
+mod index;
 pub mod metrics;
+mod rows;
 mod session;
 mod stream;
+mod tuple;
 mod visibility;
 mod wire;
 

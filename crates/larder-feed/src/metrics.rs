@@ -18,7 +18,7 @@ larder_core::metrics! {
     LEASE: Gauge = "larder_lease_remaining_seconds" {}
     /// Committed changes seen: rows, TRUNCATE commands, and transactions that may have changed the catalog.
     CHANGES: Counter = "larder_changes_total" { kind: ["insert", "update", "delete", "truncate", "ddl"] }
-    /// Times that a commit ended what was kept: of one relation (whether anything was kept of it or not), or everything, because the meaning of statements may have changed or the stream was lost. (Changes are followed by relation; `row` is kept for following them by row.)
+    /// Times that a commit ended what was kept: what depended on a relation as a whole (whether anything was kept of it or not; with it what depended on its rows, unless `row` counts those), on one of its rows, or everything, because the meaning of statements may have changed or the stream was lost.
     INVALIDATIONS: Counter = "larder_invalidations_total" { scope: ["row", "relation", "all"] }
 }
 
@@ -40,7 +40,7 @@ pub fn families(health: &FeedHealth, fence: &Fence) -> Vec<Family> {
             ("ddl", read(&health.ddl)),
         ]),
         INVALIDATIONS.by([
-            ("row", 0.into()),
+            ("row", read(&health.touched_rows)),
             ("relation", read(&health.touched)),
             ("all", read(&health.epochs)),
         ]),

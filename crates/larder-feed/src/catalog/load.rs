@@ -9,7 +9,7 @@ use larder_core::catalog::{
 use larder_core::{Catalog, ValueType, settings};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use crate::fold::Index;
+use crate::index::Index;
 
 /// The queries, prepared, so that all of them can be sent at once.
 #[derive(Debug)]
@@ -94,11 +94,12 @@ pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error
 fn relations(catalog: &mut Catalog, rows: &Rows, family: &Family) -> Result<Index, Error> {
     let mut index = Index::default();
     let mut found = HashMap::with_capacity(rows.relations.len());
+    let mut spelled = Vec::with_capacity(rows.relations.len());
     let equality = Equality::new(&rows.types)?;
     for row in &rows.relations {
         let relation = relation(row, family, &equality)?;
-        let key = Index::key(row.try_get(3)?, row.try_get(4)?);
-        index.insert(key, std::iter::once(relation.oid).chain(relation.ancestors.iter().copied()));
+        let columns = row.try_get::<_, Option<Vec<Vec<u8>>>>(15)?.unwrap_or_default();
+        spelled.push((relation.oid, Index::key(row.try_get(3)?, row.try_get(4)?), columns));
         found.insert(relation.oid, relation);
     }
     // A write to a parent writes its children.
@@ -109,6 +110,11 @@ fn relations(catalog: &mut Catalog, rows: &Rows, family: &Family) -> Result<Inde
         let names = catalog.relation_names.entry(relation.schema.clone()).or_default();
         names.insert(relation.name.clone(), relation.oid);
         catalog.relations.insert(relation.oid, Arc::new(relation));
+    }
+    for (oid, key, columns) in spelled {
+        if let Some(relation) = catalog.relations.get(&oid) {
+            index.insert(key, Arc::clone(relation), columns);
+        }
     }
     Ok(index)
 }

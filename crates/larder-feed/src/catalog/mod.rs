@@ -4,7 +4,7 @@ pub(crate) mod load;
 
 use larder_core::{Catalog, Lsn};
 
-use crate::fold::Index;
+use crate::index::Index;
 use crate::visibility::Snapshot;
 
 /// A sample and the catalog's fingerprint, in one statement.
