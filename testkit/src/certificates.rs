@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
@@ -36,7 +36,8 @@ impl Authority {
     pub fn new(name: &str) -> Self {
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -71,9 +72,35 @@ impl Authority {
     /// For a client of this name.
     #[must_use]
     pub fn client(&self, name: &str) -> Identity {
-        let mut params = named(name, &[]);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&for_client(name))
+    }
+
+    /// The same with a serial number to revoke it by.
+    #[must_use]
+    pub fn numbered_client(&self, name: &str, serial: u64) -> Identity {
+        let mut params = for_client(name);
+        params.serial_number = Some(SerialNumber::from(serial));
         self.sign(&params)
+    }
+
+    /// A list of revoked certificates, in PEM format, to be renewed in the year `until`.
+    #[must_use]
+    pub fn revoked(&self, serials: &[u64], until: i32) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: rcgen::date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2024, 1, 1),
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     fn sign(&self, params: &CertificateParams) -> Identity {
@@ -113,6 +140,12 @@ pub fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     fs::write(&path, text)?;
     Ok(path)
+}
+
+fn for_client(name: &str) -> CertificateParams {
+    let mut params = named(name, &[]);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn named(common: &str, names: &[&str]) -> CertificateParams {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Tag, Tagged as _};
 
@@ -46,6 +46,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupErr
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(SetupError::file(path, "holds no certificate (-----BEGIN CERTIFICATE-----)")),
+        Err(error) => Err(SetupError::file(path, error)),
+    }
+}
+
+/// All lists of revoked certificates of a PEM file; at least one.
+pub(crate) fn read_revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, SetupError> {
+    let text = std::fs::read(path).map_err(|error| SetupError::file(path, error))?;
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => {
+            Err(SetupError::file(path, "holds no list of revoked certificates (-----BEGIN X509 CRL-----)"))
+        }
         Err(error) => Err(SetupError::file(path, error)),
     }
 }

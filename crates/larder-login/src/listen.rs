@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -35,12 +37,17 @@ pub struct Accepted {
 }
 
 impl ListenTls {
-    /// Reads the certificate (with its chain), its key, and the authorities that sign clients' certificates. If there
-    /// are such, every client must have one.
+    /// Reads the certificate (with its chain), its key, the authorities that sign clients' certificates, and what they
+    /// have revoked. If there are such authorities, every client must have a certificate.
     ///
     /// # Errors
     /// A file cannot be read or used: which, and why.
-    pub fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Self, SetupError> {
+    pub fn load(
+        certificate: &Path,
+        key: &Path,
+        client_ca: Option<&Path>,
+        client_crl: Option<&Path>,
+    ) -> Result<Self, SetupError> {
         let chain = certificates::read(certificate)?;
         let end_point = chain.first().and_then(certificates::end_point);
         let private_key = certificates::read_key(key)?;
@@ -49,16 +56,7 @@ impl ListenTls {
             .with_safe_default_protocol_versions()?;
         let builder = match client_ca {
             None => builder.with_no_client_auth(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for authority in certificates::read(path)? {
-                    roots.add(authority).map_err(|error| SetupError::file(path, error))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                builder.with_client_cert_verifier(
-                    verifier.build().map_err(|error| SetupError::file(path, error))?,
-                )
-            }
+            Some(ca) => builder.with_client_cert_verifier(judge_of_clients(ca, client_crl, provider)?),
         };
         // The likeliest error by far is a key that belongs to another certificate.
         let mut config = builder.with_single_cert(chain, private_key).map_err(|error| {
@@ -94,6 +92,25 @@ impl ListenTls {
         let common_name = certificate.and_then(certificates::common_name);
         Ok(Accepted { stream: Stream::Tls(Box::new(tls.into())), alpn, common_name })
     }
+}
+
+/// Trusts these authorities. With lists of what is revoked it goes by the rules of PostgreSQL (`ssl_crl_file`): every
+/// authority in a chain must have a list, and none may be past the time of its next update.
+fn judge_of_clients(
+    ca: &Path,
+    crl: Option<&Path>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, SetupError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates::read(ca)? {
+        roots.add(authority).map_err(|error| SetupError::file(ca, error))?;
+    }
+    let mut judge = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(crl) = crl {
+        judge = judge.with_crls(certificates::read_revoked(crl)?).enforce_revocation_expiration();
+    }
+    // The authorities are there: only the lists can be unreadable.
+    judge.build().map_err(|error| SetupError::file(crl.unwrap_or(ca), error))
 }
 
 impl std::fmt::Debug for ListenTls {

@@ -150,6 +150,10 @@ pub(super) fn contradictions(config: &Config, sources: &[Source]) -> Vec<Problem
         let mend = "set tls_cert and tls_key, or leave tls_client_ca out";
         wrong("listen.tls_client_ca", "clients can show certificates over TLS only", mend);
     }
+    if listen.tls_client_crl.get().is_some() && listen.tls_client_ca.get().is_none() {
+        let mend = "set tls_client_ca, or leave tls_client_crl out";
+        wrong("listen.tls_client_crl", "clients are asked for certificates with an authority only", mend);
+    }
     if listen.tls == ListenTls::Require && !cert {
         wrong("listen.tls", "TLS is required and there is no certificate", "set tls_cert and tls_key");
     }

@@ -127,6 +127,8 @@ sections! {
         tls_key: FilePath = "";
         /// File with the authorities that sign clients' certificates: every client must then show one.
         tls_client_ca: FilePath = "";
+        /// File with the lists of certificates that these authorities have revoked, in PEM format.
+        tls_client_crl: FilePath = "";
         /// Who authenticates clients: relay (the origin, message by message), verify (Larder, by password) or cert
         /// (Larder, by the client's certificate alone).
         auth: Auth = "relay";

@@ -12,6 +12,7 @@ const LIVE: &[&str] = &[
     "listen.tls_cert",
     "listen.tls_key",
     "listen.tls_client_ca",
+    "listen.tls_client_crl",
     "listen.auth",
     "listen.auth_query",
     "listen.auth_users",

@@ -188,6 +188,7 @@ fn keys_that_do_not_go_together_are_refused_with_what_to_do() {
         (&[("listen.tls_cert", "c")][..], "set both tls_cert and tls_key, or neither"),
         (&[("listen.tls_key", "k")], "listen.tls_key: a certificate and its key belong together"),
         (&[("listen.tls_client_ca", "c")], "clients can show certificates over TLS only"),
+        (&[("listen.tls_client_crl", "c")], "clients are asked for certificates with an authority only"),
         (&[("listen.tls", "require")], "TLS is required and there is no certificate"),
         (&[("listen.auth", "cert")], "needs an authority to judge certificates by"),
         (&[("listen.auth", "verify"), ("listen.auth_query", "")], "has nothing to check passwords with"),

@@ -64,8 +64,10 @@ fn listen_tls(config: &Config) -> Result<Option<ListenTls>, Finding> {
     let (Some(certificate), Some(key)) = (listen.tls_cert.get(), listen.tls_key.get()) else {
         return Ok(None);
     };
-    let loaded = ListenTls::load(certificate, key, listen.tls_client_ca.get());
-    loaded.map(Some).map_err(|error| finding("[listen] tls_cert, tls_key, tls_client_ca", &error))
+    let loaded = ListenTls::load(certificate, key, listen.tls_client_ca.get(), listen.tls_client_crl.get());
+    loaded
+        .map(Some)
+        .map_err(|error| finding("[listen] tls_cert, tls_key, tls_client_ca, tls_client_crl", &error))
 }
 
 fn secrets(config: &Config, seed: &[u8; 32], may_ask: bool) -> Result<UserSecrets, Finding> {

@@ -278,6 +278,29 @@ async fn client_certificates_are_asked_for_and_judged() {
 }
 
 #[tokio::test]
+async fn revoked_certificates_are_refused() {
+    let papers = Papers::new();
+    let pg = papers.postgres(larder_testkit::PgVersion::V18);
+    let (ours, login) = (papers.authority.pem(), Login::superuser());
+    let [good, revoked] =
+        [1, 2].map(|serial| Tls::trusting(&ours, Some(&papers.authority.numbered_client("anybody", serial))));
+    let with = |list: &str| {
+        let crl = crate::secure::file(papers.folder.path(), "ca.crl", list);
+        let builder = set(papers.listen(before(&pg)), "listen.tls_client_ca", papers.ca.display());
+        set(builder, "listen.tls_client_crl", crl)
+    };
+    let larder = with(&papers.authority.revoked(&[2, 3], 2999)).start().await.unwrap();
+    RawClient::login_tls(larder.addr(), &good, &login).await.unwrap();
+    assert!(RawClient::login_tls(larder.addr(), &revoked, &login).await.is_err());
+    // It tells nothing of another authority's certificates, and nothing of the present when it is out of date.
+    let strangers = Authority::new("Another Authority").revoked(&[2], 2999);
+    for list in [strangers, papers.authority.revoked(&[2], 2025)] {
+        let larder = with(&list).start().await.unwrap();
+        assert!(RawClient::login_tls(larder.addr(), &good, &login).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_used_are_named() {
     let papers = Papers::new();
     let folder = papers.folder.path();
@@ -303,6 +326,15 @@ async fn files_that_cannot_be_used_are_named() {
                 ("listen.tls_client_ca", &empty),
             ],
             "empty.pem: holds no certificate",
+        ),
+        (
+            vec![
+                ("listen.tls_cert", &certificate),
+                ("listen.tls_key", &key),
+                ("listen.tls_client_ca", &certificate),
+                ("listen.tls_client_crl", &empty),
+            ],
+            "empty.pem: holds no list of revoked certificates",
         ),
         (
             vec![("origin.tls", &"verify-full".to_owned()), ("origin.tls_ca", &missing)],
