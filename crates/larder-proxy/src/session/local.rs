@@ -178,7 +178,9 @@ impl Session {
     pub(super) fn begins_or_ends(&self, plan: &Plan, deferred: bool) -> bool {
         match &plan.kind {
             Kind::Begin(Begin { deferrable, names_read_committed, .. }) => {
-                let idle = self.transaction.status == b'I' && !deferred && !self.listens;
+                // Nothing is gained by it where nothing is answered from memory.
+                let bypass = self.facts().is_some_and(|facts| facts.common.bypass);
+                let idle = self.transaction.status == b'I' && !deferred && !self.listens && !bypass;
                 idle && *deferrable && (*names_read_committed || self.default_is_read_committed())
             }
             Kind::Commit | Kind::Rollback => deferred,

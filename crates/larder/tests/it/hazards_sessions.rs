@@ -67,6 +67,23 @@ async fn a_deferred_begin_reaches_the_origin_with_the_first_statement_that_does(
     }
 }
 
+#[tokio::test]
+async fn who_is_never_served_has_its_transactions_at_the_origin() {
+    for version in VERSIONS {
+        let rig = rig(version).await;
+        let (mut client, mut direct) = (rig.client().await, rig.direct().await);
+        let pid = backend(&mut client).await;
+        let open = format!("select xact_start is not null from pg_stat_activity where pid = {pid}");
+        for (mode, at_once) in [("bypass", "t"), ("serve", "f")] {
+            client.run(&format!("set larder.mode = '{mode}'")).await;
+            client.ask(READ).await;
+            client.run("begin").await;
+            assert_eq!(direct.value(&open).await, at_once, "{version} {mode}");
+            client.run("commit").await;
+        }
+    }
+}
+
 /// Documented, not handled: what a hit gives was committed before the lock was taken.
 #[tokio::test]
 async fn a_hit_waits_for_no_lock_and_no_time_limit() {

@@ -24,6 +24,7 @@ mod hazards_objects;
 mod hazards_reads;
 mod hazards_refresh;
 mod hazards_roles;
+mod hazards_secrets;
 mod hazards_sessions;
 mod hazards_settings;
 mod hazards_tenants;
