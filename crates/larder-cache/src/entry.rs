@@ -10,17 +10,18 @@ use crate::{Moment, Tag, TagSet};
 ///
 /// `value` includes every commit at or before `as_of`; it stays true until a later one touches one of `tags`, or the
 /// epoch ends.
+/// What every lookup reads comes first, so that it is in as few cache lines as may be.
 #[derive(Debug)]
 pub struct Entry<V> {
+    pub(crate) expires: Moment,
+    pub(crate) point: FillPoint,
+    pub(crate) tags: TagSet,
     /// The value.
     pub value: V,
     /// When it was stored.
     pub stored: Moment,
     /// What it cost to load.
     pub cost: Duration,
-    pub(crate) point: FillPoint,
-    pub(crate) tags: TagSet,
-    pub(crate) expires: Moment,
     /// Of key and value together, in bytes, taken once: the cache relies on its not changing.
     pub(crate) weight: u64,
 }
@@ -128,6 +129,20 @@ impl Discard {
 }
 
 impl<V> Entry<V> {
+    /// A value that is kept nowhere.
+    pub(crate) fn apart(value: V) -> Self {
+        let (point, cost) = (FillPoint { as_of: 0, epoch: 0 }, Duration::ZERO);
+        Self {
+            expires: Moment::NEVER,
+            point,
+            tags: TagSet::default(),
+            value,
+            stored: Moment::NEVER,
+            cost,
+            weight: 0,
+        }
+    }
+
     /// Whether this reader may have it now. The order of the *loads* (coverage, tags, epoch, marks) is argued in
     /// [`crate::fence`]; the order of the *verdicts* puts what is final before what may pass.
     pub(crate) fn judge(&self, fence: &Fence, reader: &Reader) -> Result<(), Miss> {

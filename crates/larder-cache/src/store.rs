@@ -195,10 +195,9 @@ impl<V> FillGuard<V> {
 impl<V: Weigh + Send + Sync + 'static> FillGuard<V> {
     /// Keeps the value for `ttl` if it is still true and small enough; `cost` is what it cost to load. Followers wake
     /// after that, whatever the outcome. A value that is too large is remembered as such.
-    pub fn store(mut self, value: V, tags: TagSet, ttl: Duration, cost: Duration) -> Result<(), Discard> {
-        let outcome = self.keep(value, tags, ttl, cost);
-        self.settle(outcome);
-        outcome
+    pub fn store(self, value: V, tags: TagSet, ttl: Duration, cost: Duration) -> Result<(), Discard> {
+        let entry = self.entry(value, tags, ttl, cost);
+        self.keep(&entry)
     }
 
     /// Remembers for a short while ([`TOO_LARGE_FOR`]) that the answer is too large to keep.
@@ -207,25 +206,42 @@ impl<V: Weigh + Send + Sync + 'static> FillGuard<V> {
         self.settle(Err(Discard::TooLarge));
     }
 
-    fn keep(&self, value: V, tags: TagSet, ttl: Duration, cost: Duration) -> Result<(), Discard> {
+    /// The same for a value that somebody is given in any case: an entry to be [kept](Self::keep), or not.
+    pub(crate) fn entry(&self, value: V, tags: TagSet, ttl: Duration, cost: Duration) -> Arc<Entry<V>> {
         let stored = Moment::now();
         let (point, expires) = (self.point, stored.after(ttl));
-        self.insert(Entry { value, stored, cost, point, tags, expires, weight: 0 }).map(drop)
+        self.weighed(Entry { value, stored, cost, point, tags, expires, weight: 0 })
     }
 
-    /// Enters what is still true and small enough, with its weight.
-    pub(crate) fn insert(&self, mut entry: Entry<V>) -> Result<Arc<Entry<V>>, Discard> {
+    /// Keeps an [entry](Self::entry) that was made by this guard, and ends the flight as [`Self::store`] does.
+    pub(crate) fn keep(mut self, entry: &Arc<Entry<V>>) -> Result<(), Discard> {
+        let outcome = self.enter(entry);
+        self.settle(outcome);
+        outcome
+    }
+
+    /// Enters what is still true and small enough.
+    pub(crate) fn insert(&self, entry: Entry<V>) -> Result<Arc<Entry<V>>, Discard> {
+        let entry = self.weighed(entry);
+        self.enter(&entry)?;
+        Ok(entry)
+    }
+
+    fn weighed(&self, mut entry: Entry<V>) -> Arc<Entry<V>> {
         let size = entry.value.weight();
         entry.weight = self.key().len().saturating_add(size).saturating_add(OVERHEAD) as u64;
-        if size > self.store.max_value || entry.weight > self.store.max_slot {
+        Arc::new(entry)
+    }
+
+    fn enter(&self, entry: &Arc<Entry<V>>) -> Result<(), Discard> {
+        if entry.value.weight() > self.store.max_value || entry.weight > self.store.max_slot {
             self.remember_too_large();
             return Err(Discard::TooLarge);
         }
         // Every lookup judges again, so a change between this and the insertion does no harm.
         entry.is_true(&self.store.fence)?;
-        let entry = Arc::new(entry);
-        self.store.cache.insert(Arc::clone(self.key()), Slot::Kept(Arc::clone(&entry)));
-        Ok(entry)
+        self.store.cache.insert(Arc::clone(self.key()), Slot::Kept(Arc::clone(entry)));
+        Ok(())
     }
 
     fn remember_too_large(&self) {

@@ -17,13 +17,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::error::Failure;
-use super::item::{Item, Source};
+use super::item::{Kept, Source};
 
 /// A lock is held for one map operation.
 const SHARDS: usize = 64;
 
 /// What a load has brought.
-pub(crate) type Outcome<V> = Result<(Arc<Item<V>>, Source), Failure>;
+pub(crate) type Outcome<V> = Result<(Kept<V>, Source), Failure>;
 
 /// Where the outcome appears. The sender's end without one: the load was cancelled.
 pub(crate) type Arrivals<V> = watch::Receiver<Option<Outcome<V>>>;

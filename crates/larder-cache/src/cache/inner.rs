@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::error::AnyError;
 use super::flights::Flights;
 use super::invalidations::Invalidations;
-use super::item::Item;
+use super::item::{Item, Kept, Loaded, Source};
+use super::key::Key;
 use super::log::{ChangeLog, Resolved};
 use super::metrics::{CacheMetrics, count};
 use super::options::Options;
@@ -21,8 +22,8 @@ pub(crate) type TtlOf<V> = Box<dyn Fn(&V) -> Option<Duration> + Send + Sync>;
 
 /// What all handles share.
 pub(crate) struct Inner<V> {
-    pub(crate) values: Arc<Store<Arc<Item<V>>>>,
-    pub(crate) failures: OnceLock<Arc<Store<Arc<Item<AnyError>>>>>,
+    pub(crate) values: Arc<Store<Item<V>>>,
+    pub(crate) failures: OnceLock<Arc<Store<Item<AnyError>>>>,
     pub(crate) flights: Arc<Flights<V>>,
     pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) fence: Arc<Fence>,
@@ -39,30 +40,43 @@ pub(crate) struct Inner<V> {
 
 /// What a lookup found.
 pub(crate) enum Look<V> {
-    Fresh(Arc<Item<V>>),
+    Fresh(Kept<V>),
     /// True as far as is known, but past its time to live.
-    Stale(Arc<Item<V>>),
+    Stale(Kept<V>),
     Nothing,
 }
 
 impl<V: Send + Sync + 'static> Inner<V> {
+    /// The value, if this process has it and it is good.
+    pub(crate) fn hit<Q: Key + ?Sized>(&self, key: &Q, now: Moment) -> Option<Loaded<V>> {
+        match key.with_bytes(|key| self.look(key, now)) {
+            Look::Fresh(item) => {
+                count(&self.metrics.l1_hits);
+                Some(Loaded::new(item, Source::L1, false))
+            }
+            Look::Stale(_) | Look::Nothing => None,
+        }
+    }
+
     /// What is kept in this process, if it may be given now.
     pub(crate) fn look(&self, key: &[u8], now: Moment) -> Look<V> {
         let reader = Reader { now, heed_marks: true, covered_past: Moment::NEVER };
         match self.values.get(key, &reader) {
             Ok(entry) if !entry.value.is_current(&self.invalidations) => Look::Nothing,
-            Ok(entry) if now < entry.value.fresh_until => Look::Fresh(Arc::clone(&entry.value)),
-            Ok(entry) => Look::Stale(Arc::clone(&entry.value)),
+            Ok(entry) if now < entry.value.fresh_until => Look::Fresh(entry),
+            Ok(entry) => Look::Stale(entry),
             Err(_) => Look::Nothing,
         }
     }
 
     /// What may be given in place of an error: kept for that purpose, and asked for by this caller.
-    pub(crate) fn look_stale(&self, key: &[u8], options: &Options) -> Option<(Arc<Item<V>>, bool)> {
+    pub(crate) fn look_stale(&self, key: &[u8], options: &Options) -> Option<(Kept<V>, bool)> {
         let now = Moment::now();
         match self.look(key, now) {
             Look::Fresh(item) => Some((item, false)),
-            Look::Stale(item) if now < item.fresh_until.after(options.stale_if_error) => Some((item, true)),
+            Look::Stale(item) if now < item.value.fresh_until.after(options.stale_if_error) => {
+                Some((item, true))
+            }
             Look::Stale(_) | Look::Nothing => None,
         }
     }
@@ -76,13 +90,13 @@ impl<V: Send + Sync + 'static> Inner<V> {
     }
 
     /// A value that has landed, for somebody who arrived after its load had begun.
-    pub(crate) fn prove_landed(&self, key: &[u8], item: &Arc<Item<V>>) -> Option<Arc<Item<V>>> {
+    pub(crate) fn prove_landed(&self, key: &[u8], item: &Kept<V>) -> Option<Kept<V>> {
         match self.look(key, Moment::now()) {
             Look::Fresh(found) => Some(found),
             // Not kept, because it was too large, say. Where nothing is proven by a fence, its tags tell all.
             Look::Stale(_) | Look::Nothing => {
                 let timed = self.log.is_none() && self.remote.is_none();
-                (timed && item.is_current(&self.invalidations)).then(|| Arc::clone(item))
+                (timed && item.value.is_current(&self.invalidations)).then(|| Arc::clone(item))
             }
         }
     }
@@ -102,7 +116,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     /// What the followed log calls these tags; `None`: one of them is nothing that it shows the changes of.
     pub(crate) fn prove(&self, tags: &[Arc<str>]) -> Option<TagSet> {
-        let Some(log) = &self.log else { return Some(Arc::new([])) };
+        let Some(log) = &self.log else { return Some(TagSet::default()) };
         let mut proof = Vec::new();
         for tag in tags {
             match log.resolve(tag) {
@@ -117,7 +131,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         Some(proof.into())
     }
 
-    pub(crate) fn failures(&self) -> &Arc<Store<Arc<Item<AnyError>>>> {
+    pub(crate) fn failures(&self) -> &Arc<Store<Item<AnyError>>> {
         self.failures.get_or_init(|| {
             let bytes = self.max_bytes / FOR_FAILURES;
             Store::new(Arc::clone(&self.fence), bytes, bytes)

@@ -65,7 +65,10 @@ impl Invalidations {
 
     /// To be called before the loader runs.
     pub(crate) fn hold<'a>(&self, names: impl Iterator<Item = &'a str>) -> Hold {
-        let tags = names.map(|name| self.tag(name)).collect();
+        let mut names = names.peekable();
+        // No tags are the same no tags for all: nothing is allocated for them.
+        let none = names.peek().is_none();
+        let tags = if none { TagSet::default() } else { names.map(|name| self.tag(name)).collect() };
         Hold { tags, seen: self.clock.load(Ordering::Acquire) }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::invalidations::{Hold, Invalidations};
-use crate::{Moment, Weigh};
+use crate::{Entry, Moment, Weigh};
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,14 +34,19 @@ impl Source {
 
 /// A value, and where it came from. Dereferences to the value; cheap to clone.
 pub struct Loaded<V> {
-    item: Arc<Item<V>>,
+    item: Kept<V>,
     source: Source,
     stale: bool,
 }
 
 impl<V> Loaded<V> {
-    pub(crate) fn new(item: Arc<Item<V>>, source: Source, stale: bool) -> Self {
+    pub(crate) fn new(item: Kept<V>, source: Source, stale: bool) -> Self {
         Self { item, source, stale }
+    }
+
+    /// Whether this caller is the one to refresh it.
+    pub(crate) fn claim_refresh(&self, now: Moment, ahead: Duration) -> bool {
+        self.item.value.claim_refresh(now, ahead)
     }
 
     /// Where it came from.
@@ -51,7 +56,7 @@ impl<V> Loaded<V> {
 
     /// How long ago a loader, here or in another process, brought it.
     pub fn age(&self) -> Duration {
-        Moment::now().since(self.item.loaded)
+        Moment::now().since(self.item.value.loaded)
     }
 
     /// It has outlived its time to live, and is given because the loader failed or was slow. Nothing that is known to
@@ -65,13 +70,13 @@ impl<V> Deref for Loaded<V> {
     type Target = V;
 
     fn deref(&self) -> &V {
-        &self.item.value
+        &self.item.value.value
     }
 }
 
 impl<V> AsRef<V> for Loaded<V> {
     fn as_ref(&self) -> &V {
-        &self.item.value
+        &self.item.value.value
     }
 }
 
@@ -84,27 +89,30 @@ impl<V> Clone for Loaded<V> {
 impl<V: fmt::Debug> fmt::Debug for Loaded<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Loaded");
-        debug.field("value", &self.item.value).field("source", &self.source);
+        debug.field("value", &self.item.value.value).field("source", &self.source);
         debug.field("age", &self.age()).field("stale", &self.stale).finish()
     }
 }
 
-/// A value as it is kept, or a failure that is remembered.
+/// One allocation and one count, from the store to the caller.
+pub(crate) type Kept<T> = Arc<Entry<Item<T>>>;
+
+/// A value as it is kept, or a failure that is remembered. What every lookup reads comes first.
 pub(crate) struct Item<T> {
-    pub(crate) value: T,
-    /// Of the value, in bytes, as the weigher says.
-    pub(crate) weight: usize,
     /// What it depends on, by name.
     pub(crate) hold: Hold,
-    /// When the loader brought it.
-    pub(crate) loaded: Moment,
     /// The end of its time to live.
     pub(crate) fresh_until: Moment,
-    /// The end of the time in which it may be given in place of an error.
-    pub(crate) usable_until: Moment,
     revoked: AtomicBool,
+    pub(crate) value: T,
     /// Until then nobody else begins a refresh.
     refreshing_until: AtomicU64,
+    /// When the loader brought it.
+    pub(crate) loaded: Moment,
+    /// The end of the time in which it may be given in place of an error.
+    pub(crate) usable_until: Moment,
+    /// Of the value, in bytes, as the weigher says.
+    weight: usize,
 }
 
 impl<T> Item<T> {
@@ -134,7 +142,7 @@ impl<T> Item<T> {
 
     /// Whether this caller is the one to refresh it: it has `ahead` or less to live, and nobody is at it. One that fails
     /// is tried again after a quarter of that time.
-    pub(crate) fn claim_refresh(&self, now: Moment, ahead: Duration) -> bool {
+    fn claim_refresh(&self, now: Moment, ahead: Duration) -> bool {
         if ahead.is_zero() || now.after(ahead) < self.fresh_until {
             return false;
         }
@@ -157,7 +165,7 @@ pub(crate) struct Life {
     pub(crate) grace: Duration,
 }
 
-impl<T> Weigh for Arc<Item<T>> {
+impl<T> Weigh for Item<T> {
     fn weight(&self) -> usize {
         let tags = self.hold.tags.len().saturating_mul(size_of::<usize>());
         self.weight.saturating_add(size_of::<Item<T>>()).saturating_add(tags)

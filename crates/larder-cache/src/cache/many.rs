@@ -156,18 +156,13 @@ fn look_all<K: Key, V: Send + Sync + 'static>(
     let now = Moment::now();
     let mut wanted = Vec::new();
     for (place, key) in keys.into_iter().enumerate() {
-        match key.with_bytes(|bytes| cache.look(bytes, now)) {
-            Look::Fresh(item) => {
-                count(&cache.metrics.l1_hits);
-                answer.push(Some(Loaded::new(item, Source::L1, false)));
-            }
-            Look::Stale(_) | Look::Nothing => {
-                count(&cache.metrics.misses);
-                answer.push(None);
-                let bytes = key.with_bytes(|key| Arc::from(key));
-                wanted.push(Wanted { place, key, bytes });
-            }
+        let hit = cache.hit(&key, now);
+        if hit.is_none() {
+            count(&cache.metrics.misses);
+            let bytes = key.with_bytes(|key| Arc::from(key));
+            wanted.push(Wanted { place, key, bytes });
         }
+        answer.push(hit);
     }
     wanted
 }

@@ -41,6 +41,7 @@ pub use valkey::{SharedTier, SharedTierBuilder, SharedTierError};
 use inner::Inner;
 use metrics::count;
 use remote::Told;
+use request::hit_or;
 
 use crate::Moment;
 
@@ -126,7 +127,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Key + ?Sized,
     {
-        Request::new(&self.inner, key).get()
+        self.inner.hit(key, Moment::now())
     }
 
     /// The value, loaded if need be.
@@ -144,7 +145,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> Cache<K, V> {
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         E: Send + Sync + 'static,
     {
-        Request::new(&self.inner, key).or_load(|_| load()).await
+        let ahead = self.inner.options.refresh_ahead;
+        hit_or(&self.inner, key, ahead, || Request::new(&self.inner, key), |_| load()).await
     }
 
     /// A request for many keys with rules of its own.

@@ -6,11 +6,11 @@ use super::error::{AnyError, Failure};
 use super::flights::Landing;
 use super::inner::Inner;
 use super::invalidations::Hold;
-use super::item::{Item, Life};
+use super::item::{Item, Kept, Life};
 use super::load::{LoadContext, Order};
 use super::metrics::count;
 use super::remote::{Pass, Remembered, Visit};
-use crate::{FillGuard, Flight, Moment, Store, TagSet, Weigh};
+use crate::{Entry, FillGuard, Flight, Moment, Store, TagSet};
 
 /// See the module.
 pub(crate) struct Prepared<V> {
@@ -19,8 +19,8 @@ pub(crate) struct Prepared<V> {
     proof: TagSet,
     /// The log can answer for all of them.
     keep: bool,
-    guard: Option<FillGuard<Arc<Item<V>>>>,
-    failure_guard: Option<FillGuard<Arc<Item<AnyError>>>>,
+    guard: Option<FillGuard<Item<V>>>,
+    failure_guard: Option<FillGuard<Item<AnyError>>>,
     pass: Option<Pass>,
     began: Moment,
 }
@@ -37,7 +37,7 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         let keep = proof.is_some();
         Self {
             hold,
-            proof: proof.unwrap_or_else(|| Arc::new([])),
+            proof: proof.unwrap_or_default(),
             keep,
             guard: guard.filter(|_| keep),
             failure_guard: failure_guard.filter(|_| keep),
@@ -52,7 +52,7 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         cache: &Inner<V>,
         landing: &Landing<V>,
         order: &Order,
-    ) -> Option<Arc<Item<V>>> {
+    ) -> Option<Kept<V>> {
         // What a followed log proves is judged by positions, of which the tier knows nothing.
         let remote = cache.remote.as_ref().filter(|_| self.keep && self.proof.is_empty())?;
         let Visit { found, pass } = remote.visit(landing.key(), &order.tags).await;
@@ -69,9 +69,8 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         let life = Life { from: now, ttl: left, grace: order.options.stale_if_error };
         let loaded = Moment(now.0.saturating_sub(crate::moment::nanos(age)));
         let weight = cache.weigh(&value);
-        let item = Arc::new(Item::new(value, weight, self.hold.clone(), loaded, life));
-        self.keep(landing, &item);
-        Some(item)
+        let item = Item::new(value, weight, self.hold.clone(), loaded, life);
+        Some(self.keep(landing, item, true))
     }
 
     /// The loader has brought a value.
@@ -82,20 +81,17 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         order: &Order,
         value: V,
         context: &LoadContext,
-    ) -> Arc<Item<V>> {
+    ) -> Kept<V> {
         let (now, options) = (Moment::now(), &order.options);
         let ttl = context.chosen_ttl().or_else(|| cache.ttl_of(&value)).unwrap_or(options.ttl);
         let ttl = options.jittered(ttl);
         let life = Life { from: now, ttl, grace: options.stale_if_error };
         let weight = cache.weigh(&value);
-        let item = Arc::new(Item::new(value, weight, self.hold.clone(), now, life));
         let keep = context.keeps() && !ttl.is_zero();
-        if keep {
-            self.keep(landing, &item);
-        }
+        let item = self.keep(landing, Item::new(value, weight, self.hold.clone(), now, life), keep);
         if let (Some(remote), Some(pass)) = (&cache.remote, self.pass.take()) {
             if keep {
-                landing.keep(|| remote.leave(landing.key(), pass, &item.value, ttl));
+                landing.keep(|| remote.leave(landing.key(), pass, &item.value.value, ttl));
             } else {
                 remote.give_up(landing.key(), pass);
             }
@@ -125,21 +121,19 @@ impl<V: Send + Sync + 'static> Prepared<V> {
         let now = Moment::now();
         let ttl = order.options.jittered(order.options.negative_ttl);
         let life = Life { from: now, ttl, grace: std::time::Duration::ZERO };
-        let item = Arc::new(Item::new(Arc::clone(error), 0, self.hold.clone(), now, life));
-        store(landing, guard, &item, &self.proof, self.began);
+        let item = Item::new(Arc::clone(error), 0, self.hold.clone(), now, life);
+        store(landing, guard, item, &self.proof, self.began);
     }
 
-    fn keep(&mut self, landing: &Landing<V>, item: &Arc<Item<V>>) {
-        if let Some(guard) = self.guard.take() {
-            store(landing, guard, item, &self.proof, self.began);
+    fn keep(&mut self, landing: &Landing<V>, item: Item<V>, keep: bool) -> Kept<V> {
+        match self.guard.take().filter(|_| keep) {
+            Some(guard) => store(landing, guard, item, &self.proof, self.began),
+            None => Arc::new(Entry::apart(item)),
         }
     }
 }
 
-fn lead<T>(store: &Arc<Store<Arc<Item<T>>>>, key: &[u8]) -> Option<FillGuard<Arc<Item<T>>>>
-where
-    Arc<Item<T>>: Weigh + Send + Sync + 'static,
-{
+fn lead<T: Send + Sync + 'static>(store: &Arc<Store<Item<T>>>, key: &[u8]) -> Option<FillGuard<Item<T>>> {
     match store.join(key) {
         Flight::Lead(guard) => Some(guard),
         // Another kind of loader is at the same key, or nothing can be kept at present.
@@ -148,18 +142,18 @@ where
 }
 
 /// Why it is not kept, if it is not, the store has counted.
-fn store<V, T>(
+fn store<V, T: Send + Sync + 'static>(
     landing: &Landing<V>,
-    guard: FillGuard<Arc<Item<T>>>,
-    item: &Arc<Item<T>>,
+    guard: FillGuard<Item<T>>,
+    item: Item<T>,
     proof: &TagSet,
     began: Moment,
-) where
-    Arc<Item<T>>: Weigh + Send + Sync + 'static,
-{
+) -> Kept<T> {
     let now = Moment::now();
     let ttl = item.usable_until.since(now);
+    let entry = guard.entry(item, Arc::clone(proof), ttl, now.since(began));
     landing.keep(|| {
-        let _ = guard.store(Arc::clone(item), Arc::clone(proof), ttl, now.since(began));
+        let _ = guard.keep(&entry);
     });
+    entry
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::error::LoadError;
 use super::flights::{Arrivals, Joined, Outcome};
-use super::inner::{Inner, Look};
-use super::item::{Item, Loaded, Source};
+use super::inner::Inner;
+use super::item::{Kept, Loaded, Source};
 use super::key::Key;
 use super::load::{Job, LoadContext, Order};
 use super::metrics::count;
@@ -54,13 +54,7 @@ impl<'a, V: Send + Sync + 'static, Q: Key + ?Sized> Request<'a, V, Q> {
 
     /// The value, if this process has it and it is good; runs no loader and asks no other tier.
     pub fn get(self) -> Option<Loaded<V>> {
-        match self.key.with_bytes(|key| self.cache.look(key, Moment::now())) {
-            Look::Fresh(item) => {
-                count(&self.cache.metrics.l1_hits);
-                Some(Loaded::new(item, Source::L1, false))
-            }
-            Look::Stale(_) | Look::Nothing => None,
-        }
+        self.cache.hit(self.key, Moment::now())
     }
 
     /// The value, loaded if need be. The loader is handed a [`LoadContext`], by which it may say how long the value lives.
@@ -76,22 +70,45 @@ impl<'a, V: Send + Sync + 'static, Q: Key + ?Sized> Request<'a, V, Q> {
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         E: Send + Sync + 'static,
     {
+        let (cache, key, ahead) = (self.cache, self.key, self.options.refresh_ahead);
+        hit_or(cache, key, ahead, || self, load).await
+    }
+
+    /// The key, and all that the request says.
+    fn order(self) -> (Arc<[u8]>, Order) {
         let Self { cache, key, tags, options } = self;
-        let now = Moment::now();
-        if let Look::Fresh(item) = key.with_bytes(|key| cache.look(key, now)) {
-            count(&cache.metrics.l1_hits);
-            if item.claim_refresh(now, options.refresh_ahead) {
-                let key: Arc<[u8]> = key.with_bytes(|key| Arc::from(key));
-                let order = Order::new(cache, &key, tags.iter().map(|tag| &**tag), options);
-                refresh(cache, key, Order { refresh: true, ..order }, load);
-            }
-            return Ok(Loaded::new(item, Source::L1, false));
-        }
         let key: Arc<[u8]> = key.with_bytes(|key| Arc::from(key));
         let order = Order::new(cache, &key, tags.iter().map(|tag| &**tag), options);
-        // In a box, so that the future of a hit stays small.
-        Box::pin(obtain(Arc::clone(cache), key, order, load)).await
+        (key, order)
     }
+}
+
+/// What is here, else what becomes of the request, which a hit does not even make.
+pub(crate) async fn hit_or<'a, V, Q, F, Fut, E>(
+    cache: &'a Arc<Inner<V>>,
+    key: &'a Q,
+    refresh_ahead: Duration,
+    request: impl FnOnce() -> Request<'a, V, Q>,
+    load: F,
+) -> Result<Loaded<V>, LoadError<E>>
+where
+    V: Send + Sync + 'static,
+    Q: Key + ?Sized,
+    F: FnOnce(LoadContext) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<V, E>> + Send + 'static,
+    E: Send + Sync + 'static,
+{
+    let now = Moment::now();
+    if let Some(hit) = cache.hit(key, now) {
+        if hit.claim_refresh(now, refresh_ahead) {
+            let (key, order) = request().order();
+            refresh(cache, key, Order { refresh: true, ..order }, load);
+        }
+        return Ok(hit);
+    }
+    let (key, order) = request().order();
+    // In a box, so that the future of a hit stays small.
+    Box::pin(obtain(Arc::clone(cache), key, order, load)).await
 }
 
 /// Loads in the background what is about to expire.
@@ -234,7 +251,7 @@ pub(crate) fn in_place_of<V: Send + Sync + 'static, E>(
     }
 }
 
-fn given_instead<V>(cache: &Inner<V>, item: Arc<Item<V>>, stale: bool) -> Loaded<V> {
+fn given_instead<V>(cache: &Inner<V>, item: Kept<V>, stale: bool) -> Loaded<V> {
     count(if stale { &cache.metrics.stale_served } else { &cache.metrics.l1_hits });
     Loaded::new(item, Source::L1, stale)
 }
