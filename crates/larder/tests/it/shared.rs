@@ -122,7 +122,12 @@ impl Fleet {
 
     /// A command to Valkey, and what it says.
     pub(crate) fn valkey(&self, command: &[&[u8]]) -> Reply {
-        Resp::connect(&self.valkey).ask(command)
+        self.hand().ask(command)
+    }
+
+    /// A connection to Valkey.
+    pub(crate) fn hand(&self) -> Resp {
+        Resp::connect(&self.valkey)
     }
 
     /// The keys in Valkey.
@@ -178,7 +183,7 @@ impl Reply {
 }
 
 /// A connection to Valkey, as thin as it can be.
-struct Resp(std::io::BufReader<TcpStream>);
+pub(crate) struct Resp(std::io::BufReader<TcpStream>);
 
 impl Resp {
     fn connect(valkey: &Valkey) -> Self {
@@ -187,7 +192,7 @@ impl Resp {
         Self(std::io::BufReader::new(stream))
     }
 
-    fn ask(&mut self, command: &[&[u8]]) -> Reply {
+    pub(crate) fn ask(&mut self, command: &[&[u8]]) -> Reply {
         let mut out = format!("*{}\r\n", command.len()).into_bytes();
         for part in command {
             out.extend(format!("${}\r\n", part.len()).into_bytes());
@@ -271,6 +276,45 @@ async fn shared(
     let served = client.ask_with(how, sql, parameter).await;
     assert!(served.how.starts_with("hit; tier=l2"), "{how:?} {sql} {parameter:?}: {}", served.how);
     served
+}
+
+#[tokio::test]
+async fn what_was_purged_here_does_not_come_back_from_there() {
+    each_version(purged).await;
+}
+
+async fn purged(pg: Postgres) {
+    let mut fleet = Fleet::new(pg, SCHEMA, 1).await;
+    let purging = fleet.grow(&["admin.token=token"]).await;
+    fleet.settle().await;
+    let sql = "SELECT * FROM item WHERE id = $1";
+    let mut filler = fleet.client(0).await;
+    let mut client = fleet.client(purging).await;
+    client.ask_with(Protocol::Simple, sql, Some("199")).await;
+    for (n, body) in [r#"{"all":true}"#, r#"{"table":"item"}"#].into_iter().enumerate() {
+        // Two answers in Valkey; one of them in memory, too.
+        let ids = [2 * n, 2 * n + 1].map(|id| id.to_string());
+        for id in &ids {
+            let keys = fleet.keys().len();
+            filler.warm(Protocol::Simple, sql, Some(id)).await;
+            fleet.more_than(keys).await;
+        }
+        shared(&mut client, Protocol::Simple, sql, Some(&ids[0])).await;
+        let (status, said) = fleet.pods[purging].post("/api/v1/purge", "token", body).await.unwrap();
+        assert_eq!(status, 200, "{said}");
+        for id in &ids {
+            let asked = client.ask_with(Protocol::Simple, sql, Some(id)).await;
+            assert!(asked.how.starts_with("miss"), "{body} {id}: {}", asked.how);
+            // The other instance was not asked to forget anything.
+            let kept = filler.ask_with(Protocol::Simple, sql, Some(id)).await;
+            assert!(kept.how.starts_with("hit; tier=l1"), "{body} {id}: {}", kept.how);
+        }
+    }
+    // What is filled after a purge is shared as ever.
+    let keys = fleet.keys().len();
+    filler.warm(Protocol::Simple, sql, Some("100")).await;
+    fleet.more_than(keys).await;
+    shared(&mut client, Protocol::Simple, sql, Some("100")).await;
 }
 
 #[tokio::test]

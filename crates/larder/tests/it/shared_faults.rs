@@ -223,13 +223,19 @@ async fn no_read_through_one_of_two_is_older_than_promised() {
 }
 
 /// What happens to Valkey.
-const FAULTS: [&str; 11] = [
+const FAULTS: [&str; 17] = [
     "none",
     "stop",
     "kill",
+    "slow",
+    "cut",
+    "full",
+    "replica",
+    "password",
     "flush",
     "garbage",
     "flip",
+    "truncate",
     "exchange",
     "replay",
     "wrong type",
@@ -283,6 +289,41 @@ async fn suffer(running: &mut Running, fault: &str, old: &[(Vec<u8>, Vec<u8>)]) 
         "flush" => {
             running.fleet.valkey(&[b"FLUSHALL"]);
         }
+        "full" | "replica" | "password" => {
+            // Opened before: no other gets in after a changed password.
+            let mut hand = running.fleet.hand();
+            let (done, undone): (&[&str], &[&str]) = match fault {
+                "full" => (
+                    &["CONFIG SET maxmemory-policy noeviction", "CONFIG SET maxmemory 1"],
+                    &["CONFIG SET maxmemory 0"],
+                ),
+                "replica" => (&["REPLICAOF 127.0.0.1 1"], &["REPLICAOF NO ONE"]),
+                _ => (
+                    &["ACL SETUSER default resetpass >other", "CLIENT KILL TYPE normal"],
+                    &["ACL SETUSER default nopass"],
+                ),
+            };
+            for (commands, then) in [(done, true), (undone, false)] {
+                for command in commands {
+                    hand.ask(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+                }
+                if then {
+                    running.go_on(span).await;
+                }
+            }
+        }
+        "slow" | "cut" => {
+            let until = Instant::now() + span;
+            let mut hand = running.fleet.hand();
+            while Instant::now() < until {
+                match fault {
+                    // Some answers come in time, some do not.
+                    "slow" => hand.ask(&[b"CLIENT", b"PAUSE", b"150", b"ALL"]),
+                    _ => hand.ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal"]),
+                };
+                running.go_on(Duration::from_millis(300)).await;
+            }
+        }
         _ => {
             let until = Instant::now() + span;
             let mut n = 0;
@@ -316,6 +357,7 @@ fn spoil(fleet: &Fleet, fault: &str, old: &[(Vec<u8>, Vec<u8>)], n: usize) {
                 }
                 fleet.valkey(&[b"SET", key, &bytes])
             }
+            "truncate" => fleet.valkey(&[b"SET", key, &value[..n * 31 % value.len().max(1)]]),
             "exchange" => fleet.valkey(&[b"SET", key, &now[(at + 1) % now.len()].1]),
             "wrong type" => {
                 fleet.valkey(&[b"DEL", key]);
@@ -330,7 +372,8 @@ fn spoil(fleet: &Fleet, fault: &str, old: &[(Vec<u8>, Vec<u8>)], n: usize) {
 
 /// All keys and values.
 fn contents(fleet: &Fleet) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let value = |key: Vec<u8>| match fleet.valkey(&[b"GET", &key]) {
+    let mut hand = fleet.hand();
+    let value = |key: Vec<u8>| match hand.ask(&[b"GET", &key]) {
         Reply::Bytes(Some(value)) => Some((key, value)),
         _ => None,
     };

@@ -11,7 +11,7 @@ use super::{Broken, Gate, Well, builder, secs};
 
 /// A log in the test's hands.
 #[derive(Debug, Clone)]
-struct Log {
+pub(super) struct Log {
     fence: Arc<Fence>,
     tags: Arc<Tags>,
     known: Arc<HashMap<&'static str, bool>>,
@@ -33,7 +33,7 @@ impl ChangeLog for Log {
 
 impl Log {
     /// Everything up to position 100 is known, as of now.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let known = HashMap::from([("table:t", true), ("table:u", true), ("table:foreign", false)]);
         let log = Self { fence: Arc::new(Fence::new(secs(1))), tags: Arc::default(), known: Arc::new(known) };
         log.proves(100);
@@ -106,6 +106,32 @@ async fn without_proof_there_is_only_the_loader() {
     // Nor is anything kept before the log has come anywhere.
     log.fence.begin_epoch(0, true);
     assert_eq!((well.ask(&cache, "k").await, well.ask(&cache, "k").await), (3, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_log_is_no_excuse_for_something_stale() {
+    let log = Log::new();
+    let cache =
+        builder().follow(log.clone()).default_ttl(secs(1)).jitter(0.0).stale_if_error(secs(600)).build();
+    let ask = async |result: Result<u64, Broken>| {
+        let load = move |_| async move { result };
+        cache.entry("k").tags(["table:t"]).or_load(load).await.map(|loaded| (*loaded, loaded.is_stale()))
+    };
+    assert_eq!(ask(Ok(1)).await.unwrap(), (1, false));
+    // Expired and proven: it is given in place of an error.
+    advance(secs(2)).await;
+    log.proves(150);
+    assert_eq!(ask(Err(Broken("x"))).await.unwrap(), (1, true));
+    // The log is lost: whether it changed since is not known. The error is the answer, and nothing hangs.
+    advance(secs(2)).await;
+    assert!(ask(Err(Broken("x"))).await.is_err());
+    // It comes back without a gap, and nothing had changed.
+    log.proves(160);
+    assert_eq!(ask(Err(Broken("x"))).await.unwrap(), (1, true));
+    // With a gap, what was known before is nothing any more.
+    log.fence.begin_epoch(160, false);
+    log.proves(170);
+    assert!(ask(Err(Broken("x"))).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

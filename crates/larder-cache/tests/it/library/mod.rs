@@ -4,6 +4,8 @@ mod basics;
 mod batches;
 mod followed;
 mod herd;
+#[cfg(feature = "valkey")]
+mod judged;
 mod loaders;
 #[cfg(feature = "valkey")]
 mod shared;

@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use super::{Broken, Gate, Well, secs, settle};
 
 /// Longer than anything takes on a machine that works.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn server() -> Valkey {
+pub(super) fn server() -> Valkey {
     Valkey::builder().start().unwrap()
 }
 
 /// A process's tier, with more time than a test needs, on a machine that is busy with other tests.
-fn begin(server: &Valkey) -> SharedTier {
+pub(super) fn begin(server: &Valkey) -> SharedTier {
     begin_at(&server.url())
 }
 
@@ -31,21 +31,21 @@ fn begin_at(url: &str) -> SharedTier {
     tier.connections(config).max_silence(secs(10)).start().unwrap()
 }
 
-async fn process(server: &Valkey) -> (SharedTier, Cache<str, u64>) {
+pub(super) async fn process(server: &Valkey) -> (SharedTier, Cache<str, u64>) {
     let tier = begin(server);
     assert!(tier.ready(PATIENCE).await, "{:?}", tier.valkey().status());
     let cache = Cache::builder().jitter(0.0).default_ttl(secs(600)).shared(&tier, "numbers").build();
     (tier, cache)
 }
 
-async fn ask(cache: &Cache<str, u64>, well: &Well, key: &str) -> (u64, Source) {
+pub(super) async fn ask(cache: &Cache<str, u64>, well: &Well, key: &str) -> (u64, Source) {
     let well = well.clone();
     let loaded = cache.entry(key).tags(["t"]).or_load(|_| async move { well.draw() }).await.unwrap();
     (*loaded, loaded.source())
 }
 
 /// Asks until it comes from there: a put takes a moment to arrive.
-async fn until(cache: &Cache<str, u64>, well: &Well, key: &str, wanted: Source) -> u64 {
+pub(super) async fn until(cache: &Cache<str, u64>, well: &Well, key: &str, wanted: Source) -> u64 {
     let asking = async {
         loop {
             let (value, source) = ask(cache, well, key).await;
@@ -62,7 +62,7 @@ fn client(server: &Valkey) -> redis::Connection {
     redis::Client::open(server.url()).unwrap().get_connection().unwrap()
 }
 
-fn say<T: redis::FromRedisValue>(server: &Valkey, command: &str) -> T {
+pub(super) fn say<T: redis::FromRedisValue>(server: &Valkey, command: &str) -> T {
     let mut words = command.split(' ');
     let mut command = redis::cmd(words.next().unwrap());
     words.for_each(|word| {

@@ -3,27 +3,29 @@
 use std::net::TcpListener;
 
 use larder_cache::tier::valkey::TlsFiles;
-use larder_testkit::{Authority, write};
+use larder_testkit::{Authority, sandbox::ValkeyBuilder, write};
 
 use super::logs::Logs;
 use super::*;
 
-/// Redis, because Valkey's wheel is built without TLS.
-fn with_tls(folder: &std::path::Path, authority: &Authority, clients: &str) -> (sandbox::Valkey, u16) {
-    let identity = authority.server(&["localhost"]);
+/// Redis, because Valkey's wheel is built without TLS. The certificate is for these names, and clients must have one.
+fn with_tls(
+    server: ValkeyBuilder,
+    folder: &std::path::Path,
+    authority: &Authority,
+    names: &[&str],
+) -> (ValkeyBuilder, u16) {
+    let identity = authority.server(names);
     // Its server may run under another account.
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let file = |name: &str, text: &str| write(folder, name, text).unwrap().to_string_lossy().into_owned();
     let port = free_port();
-    let server = sandbox::Valkey::builder()
-        .flavour(Flavour::Redis)
+    let server = server
         .setting("tls-port", &port.to_string())
         .setting("tls-cert-file", &file("server.crt", &identity.certificate))
         .setting("tls-key-file", &file("server.key", &identity.key))
         .setting("tls-ca-cert-file", &file("ca.crt", &authority.pem()))
-        .setting("tls-auth-clients", clients)
-        .start()
-        .unwrap();
+        .setting("tls-auth-clients", "yes");
     (server, port)
 }
 
@@ -35,7 +37,9 @@ fn free_port() -> u16 {
 fn tls_checks_the_server_and_shows_its_own_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("Larder's tests");
-    let (_server, port) = with_tls(folder.path(), &authority, "yes");
+    let server = sandbox::Valkey::builder().flavour(Flavour::Redis);
+    let (server, port) = with_tls(server, folder.path(), &authority, &["localhost"]);
+    let _server = server.start().unwrap();
     let ours = authority.client("larder");
     let ca = Some(write(folder.path(), "our-ca.crt", &authority.pem()).unwrap());
     let identity = Some(ours.write(folder.path(), "ours").unwrap());
@@ -112,17 +116,16 @@ fn sentinel_leads_to_the_primary_and_after_a_failover_to_the_next() {
 
 /// Three nodes with all slots.
 fn cluster(flavour: Flavour) -> Vec<sandbox::Valkey> {
-    let node = |_| {
+    cluster_of(|| sandbox::Valkey::builder().flavour(flavour))
+}
+
+fn cluster_of(mut node: impl FnMut() -> ValkeyBuilder) -> Vec<sandbox::Valkey> {
+    let mut start = |_| {
         let bus = free_port().to_string();
-        let node = sandbox::Valkey::builder().flavour(flavour).setting("cluster-enabled", "yes");
-        let node = node
-            .setting("cluster-port", &bus)
-            .setting("cluster-require-full-coverage", "no")
-            .start()
-            .unwrap();
-        (node, bus)
+        let node = node().setting("cluster-enabled", "yes").setting("cluster-port", &bus);
+        (node.setting("cluster-require-full-coverage", "no").start().unwrap(), bus)
     };
-    let nodes: Vec<_> = (0..3).map(node).collect();
+    let nodes: Vec<_> = (0..3).map(&mut start).collect();
     let mut hands: Vec<_> = nodes.iter().map(|(node, _)| Hand::of(node)).collect();
     for (hand, slots) in hands.iter_mut().zip(["0 5460", "5461 10922", "10923 16383"]) {
         hand.ask::<()>(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
@@ -170,6 +173,49 @@ fn a_cluster_holds_values_on_all_nodes_and_loses_one_without_the_others() {
             tokio::time::timeout(PATIENCE, looking).await.expect("the nodes that are left answer");
         });
     }
+}
+
+#[test]
+fn every_node_of_a_cluster_is_asked_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("Larder's tests");
+    let (ours, mut ports) = (authority.client("larder"), Vec::new());
+    let (certificate, key_file) = ours.write(folder.path(), "ours").unwrap();
+    let identity = Some((certificate.clone(), key_file.clone()));
+    std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let nodes = cluster_of(|| {
+        // Nodes name each other by address, and are each other's clients.
+        let node = sandbox::Valkey::builder().flavour(Flavour::Redis).setting("tls-cluster", "yes");
+        let (node, port) = with_tls(node, folder.path(), &authority, &["localhost", "127.0.0.1"]);
+        ports.push(port);
+        node.setting("tls-client-cert-file", &certificate.to_string_lossy())
+            .setting("tls-client-key-file", &key_file.to_string_lossy())
+    });
+    let ca = Some(write(folder.path(), "our-ca.crt", &authority.pem()).unwrap());
+    let url = format!("rediss-cluster://localhost:{}", ports[0]);
+    let with = |tls| Valkey::new(ValkeyConfig { tls, ..config(&url) }).unwrap();
+    on_one_thread(async {
+        let valkey = with(TlsFiles { ca: ca.clone(), identity });
+        let connection = valkey.connection();
+        for number in 0..30 {
+            stored(&connection, &key(number), b"value").await;
+        }
+        for node in &nodes {
+            assert!(Hand::of(node).ask::<i64>("DBSIZE") > 0);
+        }
+        // In the clear there was only this test's own hand.
+        for node in &nodes {
+            let clients = Hand::of(node).ask::<String>("CLIENT LIST TYPE normal");
+            let plain = format!("laddr=127.0.0.1:{}", node.port());
+            assert_eq!(clients.lines().filter(|client| client.contains(&plain)).count(), 1, "{clients}");
+        }
+        for tls in [TlsFiles { ca, identity: None }, TlsFiles::default()] {
+            let refused = with(tls);
+            let connection = refused.connection();
+            until("it is refused", || refused.status().state.trouble().is_some()).await;
+            assert_eq!(connection.get(&key(1), false).await, None);
+        }
+    });
 }
 
 #[test]
