@@ -7,6 +7,7 @@ use crate::rig::Rig;
 
 crate::on_both! {
     relations_are_described => super::relations;
+    columns_are_described => super::columns;
     writes_with_effects_elsewhere_are_known => super::writes_elsewhere;
     functions_operators_types_and_casts => super::functions_and_types;
 }
@@ -64,6 +65,56 @@ async fn relations(version: PgVersion) {
     assert!(find(Some("pg_catalog"), "pg_class").is_system);
     assert!(find(Some("information_schema"), "tables").is_system);
     assert!(catalog.resolve(None, "temporary", &public()).is_none());
+}
+
+/// By its columns: `*` is in the replica identity, `?` is not told apart.
+async fn columns(version: PgVersion) {
+    let schema = "create domain d as varchar(9); create domain dd as d; create type e as enum ('a');
+        create collation loose (locale = 'C'); update pg_collation set collisdeterministic = false where collname = 'loose';
+        create domain ld as text collate loose;
+        create table keyed (a int, gone int, b text, c dd, f float8, l text collate loose, ld ld, e e, primary key (b, a) include (c));
+        alter table keyed drop column gone;
+        create table deferrable_key (a int primary key deferrable, b text);
+        create table bare (a int, b int unique);
+        create table whole (a int primary key, b text); alter table whole replica identity full;
+        create table none (a int primary key, b text); alter table none replica identity nothing;
+        create table chosen (a int primary key, b text not null, c int); create unique index by_b on chosen (b) include (c);
+        alter table chosen replica identity using index by_b;
+        create table lost (a int primary key, b text not null); create unique index gone on lost (b);
+        alter table lost replica identity using index gone; drop index gone;
+        create table root (a int primary key, b text) partition by range (a); create table leaf partition of root default;
+        create table computed (a int primary key, g int generated always as (a + 1) stored);";
+    let rig = Rig::start(version, schema).await;
+    let catalog = rig.catalog();
+    let describe = |table: &str| {
+        let relation = catalog.resolve(None, table, &public()).unwrap();
+        assert_eq!(relation.logs_old_rows, table == "whole");
+        let columns = relation.columns.iter().map(|column| {
+            let identity = if column.in_identity { "*" } else { "" };
+            let unknown = if column.value_type.is_none() { "?" } else { "" };
+            format!("{}{identity}{unknown}", column.name)
+        });
+        columns.collect::<Vec<_>>().join(" ")
+    };
+    for (table, expected) in [
+        ("keyed", "a* b* c f? l? ld? e"),
+        ("deferrable_key", "a b"),
+        ("bare", "a b"),
+        ("whole", "a* b*"),
+        ("none", "a b"),
+        ("chosen", "a b* c"),
+        ("lost", "a b"),
+        ("leaf", "a* b"),
+        ("computed", "a* g"),
+    ] {
+        assert_eq!(describe(table), expected, "{table}");
+    }
+    if version == PgVersion::V18 {
+        rig.run("create table unstored (a int primary key, g int generated always as (a + 1) virtual)").await;
+        rig.covered_from_now().await;
+        let catalog = rig.catalog();
+        assert_eq!(catalog.resolve(None, "unstored", &public()).unwrap().columns[1].value_type, None);
+    }
 }
 
 async fn writes_elsewhere(version: PgVersion) {

@@ -8,6 +8,7 @@ mod login;
 mod meaning;
 mod measure;
 mod rig;
+mod rows;
 mod stream;
 
 /// Each test for both versions.

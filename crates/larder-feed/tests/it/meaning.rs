@@ -56,6 +56,12 @@ async fn ddl(version: PgVersion) {
         "alter role r1 bypassrls",
         "alter database postgres set datestyle = 'SQL'",
         "alter type mood add value 'happy'",
+        "alter table t replica identity full",
+        "alter table t replica identity nothing",
+        "create unique index by_v on t (v); alter table t alter v set not null; alter table t replica identity using index by_v",
+        "alter table t replica identity default",
+        "alter table t drop constraint t_pkey",
+        "alter table t add primary key (id)",
         "create domain d as int check (value > 0)",
         "create operator === (leftarg = int, rightarg = int, procedure = int4eq)",
         "create cast (text as mood) with inout",
@@ -77,6 +83,7 @@ async fn there_and_back(version: PgVersion) {
         "alter table t rename to t9; alter table t9 rename to t",
         "alter table t enable row level security; alter table t disable row level security",
         "alter table t owner to r1; alter table t owner to postgres",
+        "alter table t replica identity full; alter table t replica identity default",
     ] {
         assert!(rig.epochs_of(sql, false).await >= 1, "{sql}");
     }
