@@ -82,7 +82,7 @@ class Stage:
 
     def start(self):
         self.start_postgres()
-        self.run("valkey", [*self.arguments("valkey")[1:], "--port", self.port("valkey:6379")])
+        self.run("valkey", [*self.arguments("valkey"), "--port", self.port("valkey:6379")])
         self.run("larder", ["serve", "--listen", self.addresses["larder:6433"], "--admin", self.addresses["larder:6434"]])
         self.until("Larder is ready", lambda: self.get("larder:6434", "/readyz"))
         health = [self.programs["larder"], "health", "--admin", self.addresses["larder:6434"]]

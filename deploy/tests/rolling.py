@@ -103,6 +103,7 @@ def kill(stage):
             kills.append((at, time.time()))
             time.sleep(2)
             stage.start(name)
+            stage.until_up(name)
         done = pools.stop()
     report(f"kill: kill -9, {len(kills)} times", done)
     for failure in done.failures:
@@ -224,9 +225,13 @@ class Stage:
         ended = time.monotonic() - since
         self.start(name)
         self.command(f"set server postgresql/{name} state ready")
+        self.until_up(name)
+        return left, ended
+
+    def until_up(self, name):
+        """New connections are given to it."""
         up = re.compile(rf"^postgresql,{name},.*,UP,", re.M)
         until(f"{name} is back", lambda: up.search(self.command("show stat")))
-        return left, ended
 
     def pools(self, lifetime):
         url = f"postgres://postgres@127.0.0.1:{self.ports['front']}/postgres"

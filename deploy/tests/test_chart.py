@@ -23,6 +23,10 @@ MATRIX = {
     "pod monitor": {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "prometheusRule": {"enabled": True, "extraGroups": [{"name": "g", "rules": [{"record": "a:b", "expr": "1"}]}]}, "dashboards": {"enabled": True}}},
     "service monitor": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "load balancer": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"], "annotations": {"a": "b"}}},
+    "verified, ruled, operated": {
+        "verify": {"sample": 0.001}, "admin": {"existingSecret": "larder-admin", "user": "operator"},
+        "rules": [{"match": {"table": "public.sessions"}, "cache": False}, {"match": {"query": "5f0c3a9be0d1774e"}, "ttl": "10s"}],
+    },
     "no pause": {"drain": {"preStopSeconds": 0, "graceSeconds": 5}},
     "everything extra": {
         "commonLabels": {"team": "shop"}, "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}, "imagePullSecrets": [{"name": "registry"}],
@@ -52,6 +56,14 @@ REFUSED = [
     ({"freshness": {"level": "eventual"}}, "/freshness/level"),
     ({"config": {"cahce": {"ttl": "1m"}}}, "cahce"),
     ({"config": {"drain": {"grace": "1h"}}}, "/config/drain/grace"),
+    ({"config": {"rule": {}}}, "rule"),
+    ({"verify": {"sample": 1.5}}, "/verify/sample"),
+    ({"rules": [{"cache": False}]}, "/rules/0"),
+    ({"rules": [{"match": {"table": "t", "role": "r"}}]}, "/rules/0/match"),
+    ({"rules": [{"match": {"query": "select 1"}}]}, "/rules/0/match/query"),
+    ({"rules": [{"match": {"table": "t"}, "ttl": "soon"}]}, "/rules/0/ttl"),
+    ({"admin": {"user": "operator"}}, "admin.existingSecret"),
+    ({"admin": {"token": "hush"}}, "token"),
     ({"probes": {"liveness": {"timeoutSeconds": 1}}}, "/probes/liveness/timeoutSeconds"),
     ({"drain": {"preStopSeconds": -1}}, "/drain/preStopSeconds"),
     ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
@@ -194,6 +206,28 @@ class Configuration(unittest.TestCase):
 
     def test_config_wins_over_the_named_values(self):
         self.assertEqual(toml({"config": {"cache": {"memory": "1GiB"}}})["cache"], {"memory": "1GiB", "mode": "serve"})
+
+    def test_rules_come_in_their_order_after_everything_else(self):
+        rules = [
+            {"match": {"table": 'a "b"'}, "cache": False},
+            {"match": {"query": "5f0c3a9be0d1774e"}, "cache": True, "ttl": "10s"},
+            {"match": {"role": "report"}, "ttl": "1m"},
+        ]
+        made = toml({"rules": rules, "verify": {"sample": 0.001}, "config": {"verify": {}}})
+        self.assertEqual(made["rule"], rules)
+        self.assertEqual(made["verify"], {"sample": 0.001})
+        self.assertNotIn("rule", toml())
+
+    def test_operators_have_their_secrets_as_files(self):
+        env = lambda values: {e["name"]: e["value"] for e in container(values)["env"]}
+        self.assertFalse(any(name.startswith("LARDER_ADMIN") for name in env({})))
+        token = env({"admin": {"existingSecret": "s"}})
+        self.assertEqual(token["LARDER_ADMIN_TOKEN_FILE"], "/etc/larder/admin/token")
+        self.assertNotIn("LARDER_ADMIN_PASSWORD_FILE", token)
+        both = env({"admin": {"existingSecret": "s", "user": "operator"}})
+        self.assertEqual((both["LARDER_ADMIN_USER"], both["LARDER_ADMIN_PASSWORD_FILE"]), ("operator", "/etc/larder/admin/password"))
+        volumes = {volume["name"]: volume for volume in pod({"admin": {"existingSecret": "s"}})["volumes"]}
+        self.assertEqual(volumes["admin"]["secret"]["secretName"], "s")
 
     def test_valkey(self):
         env = lambda values: {e["name"]: e["value"] for e in container({"valkey": values})["env"]}

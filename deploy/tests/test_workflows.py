@@ -46,6 +46,15 @@ class Workflows(unittest.TestCase):
         self.assertEqual(subprocess.run([ROOT / "scripts/changelog", "0.0.0"], capture_output=True).returncode, 1)
 
 
+class Owners(unittest.TestCase):
+    def test_what_has_an_owner_is_there(self):
+        lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
+        paths = [line.split()[0] for line in lines if line and not line.startswith("#")]
+        self.assertGreater(len(paths), 5)
+        for path in paths:
+            self.assertTrue(path == "*" or (ROOT / path.strip("/")).exists(), path)
+
+
 class Dependabot(unittest.TestCase):
     def test_every_folder_it_looks_into_is_there(self):
         updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]

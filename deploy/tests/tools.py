@@ -1,4 +1,4 @@
-"""Where things are, and the programs that scripts/fetch-tools brings ($LARDER_DEPLOY_TOOLS)."""
+"""Where things are, and the programs that scripts/fetch-tools brings ($DEPLOY_TOOLS)."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm/larder"
-TOOLS = pathlib.Path(os.environ["LARDER_DEPLOY_TOOLS"])
+TOOLS = pathlib.Path(os.environ["DEPLOY_TOOLS"])
 ENVIRONMENTS = ("dev", "staging", "prod")
 # What is supported, from the oldest that has the kubelet's `sleep`.
 KUBERNETES = ("1.30", "1.31", "1.32", "1.33", "1.34")

@@ -32,10 +32,11 @@ async def main():
     arguments = arguments.parse_args()
     # It says so of every connection that its test finds closed.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    tally = Tally()
+    tally, check = Tally(), Check()
     pool = AsyncConnectionPool(
         arguments.url, open=False, kwargs={"autocommit": True}, min_size=arguments.clients, max_size=arguments.clients,
-        max_lifetime=arguments.max_lifetime or 10**9, timeout=30, check=AsyncConnectionPool.check_connection)
+        max_lifetime=arguments.max_lifetime or 10**9, timeout=30, check=check)
+    check.pool = pool
     async with pool:
         clients = [asyncio.create_task(client(pool, tally, arguments.think / 1000)) for _ in range(arguments.clients)]
         while tally.served < arguments.clients:
@@ -45,6 +46,21 @@ async def main():
         tally.stop = True
         await asyncio.gather(*clients)
     say(reads=tally.reads, transactions=tally.transactions, failed=tally.failed, longest_gap_ms=round(tally.longest_gap * 1000))
+
+
+class Check:
+    """Tries a connection before it is given out. A client that finds two of them closed is made to wait a second by
+    psycopg_pool; so the first that is found closed has all of them tried, and replaced, at once."""
+
+    pool = cleaning = None
+
+    async def __call__(self, connection):
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except Exception:
+            if not self.cleaning or self.cleaning.done():
+                self.cleaning = asyncio.create_task(self.pool.check())
+            raise
 
 
 async def client(pool, tally, think):

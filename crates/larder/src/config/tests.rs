@@ -33,6 +33,19 @@ fn every_default_is_valid_and_survives_being_printed() {
     }
 }
 
+/// What the chart's values let through to larder.toml, beside the values that have names of their own.
+#[test]
+fn the_chart_knows_every_section() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/larder/values.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let patterns = schema["properties"]["config"]["patternProperties"].as_object().unwrap();
+    let [pattern] = patterns.keys().collect::<Vec<_>>()[..] else { panic!("{patterns:?}") };
+    let mut sections: Vec<_> = KEYS.iter().map(|key| key.section).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    assert_eq!(*pattern, format!("^({})$", sections.join("|")));
+}
+
 #[test]
 fn durations_and_sizes_have_units() {
     let good =

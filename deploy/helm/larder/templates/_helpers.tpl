@@ -107,6 +107,7 @@ app.kubernetes.io/part-of: larder
       "listen" $listen
       "cache" (dict "mode" .Values.cache.mode "memory" .Values.cache.memory)
       "freshness" (dict "level" .Values.freshness.level "max_lag" .Values.freshness.maxLag)
+      "verify" (dict "sample" .Values.verify.sample)
       "drain" (dict "grace" (printf "%ds" (int .Values.drain.graceSeconds)))
       "log" (dict "format" "json") -}}
 {{- range $section, $keys := mergeOverwrite $named (deepCopy .Values.config) }}
@@ -117,6 +118,18 @@ app.kubernetes.io/part-of: larder
 {{- end }}
 {{ end }}
 {{- end }}
+{{- range .Values.rules }}
+[[rule]]
+{{- range $what, $which := .match }}
+match = { {{ $what }} = {{ $which | toJson }} }
+{{- end }}
+{{- if hasKey . "cache" }}
+cache = {{ .cache }}
+{{- end }}
+{{- with .ttl }}
+ttl = {{ . | toJson }}
+{{- end }}
+{{ end }}
 {{- end -}}
 
 {{- /* What a schema cannot say. */ -}}
@@ -129,6 +142,9 @@ app.kubernetes.io/part-of: larder
 {{- end -}}
 {{- if gt (len (compact (list .Values.valkey.url .Values.valkey.existingSecret (ternary "own" "" .Values.valkey.enabled)))) 1 -}}
 {{- fail "valkey: one of url, existingSecret and enabled" -}}
+{{- end -}}
+{{- if and .Values.admin.user (not .Values.admin.existingSecret) -}}
+{{- fail "admin.existingSecret: name the Secret that has the password of admin.user" -}}
 {{- end -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
 {{- fail "metrics: podMonitor or serviceMonitor, or everything is counted twice" -}}
