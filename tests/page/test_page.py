@@ -108,6 +108,27 @@ class Page(unittest.TestCase):
         # The wrong token was refused, which the browser says too.
         self.assertEqual([text for text in self.complaints if "401" not in text], [])
 
+    def test_statements_that_differed_are_shown_and_can_be_reset(self):
+        page = self.open()
+        expect(page.locator("#saving tbody tr").first).to_be_visible(timeout=20_000)
+        expect(page.locator("#mismatches-section")).to_be_hidden()
+        row = {"fingerprint": "0123456789abcdef", "query": "select looked_up(id) from item where id = ?", "checks": 1234, "mismatches": 2, "switched_off": "verify_mismatch"}
+        page.route("**/api/v1/queries?by=mismatches*", stage.answering([row]))
+        for said in ("looked_up", "1,234", "2", "off"):
+            expect(page.locator("#mismatches tbody tr")).to_contain_text(said, timeout=20_000)
+        page.locator("#mismatches").get_by_role("button", name="Cache again").click()
+        page.locator("#token").fill(stage.TOKEN)
+        with page.expect_request("**/api/v1/deny") as asked:
+            page.locator("#dialog-confirm").click()
+        self.assertEqual(asked.value.post_data_json, {"query": row["fingerprint"], "cache": True})
+        self.assertEqual(asked.value.headers["authorization"], f"Bearer {stage.TOKEN}")
+        expect(page.locator("#toast")).to_contain_text("Done: ALLOW")
+        page.unroute_all(behavior="ignoreErrors")
+        page.route("**/api/v1/queries?by=mismatches*", stage.answering([row | {"switched_off": None}]))
+        expect(page.locator("#mismatches tbody tr")).to_contain_text("on again", timeout=20_000)
+        expect(page.locator("#mismatches").get_by_role("button", name="Cache again")).to_be_hidden()
+        self.assertEqual(self.complaints, [])
+
     def test_without_a_token_it_says_how_to_get_one(self):
         page = self.open()
         page.route("**/api/v1/status", lambda route: self.without_token(route))

@@ -121,7 +121,7 @@ impl Control {
 
     /// Whether this connection sees the slot: its name is random, so then both lead to the same server.
     pub(crate) async fn sees(&self, slot: &Slot) -> Result<bool, Failure> {
-        let sql = "select 1 from pg_replication_slots where slot_name = $1::text";
+        let sql = "select /* by larder */ 1 from pg_replication_slots where slot_name = $1::text";
         let rows = within(QUERY_TIMEOUT, "the slot", self.client.query(sql, &[&slot.name])).await?;
         Ok(!rows.is_empty())
     }
@@ -145,9 +145,9 @@ impl Control {
     /// message that does it is a few dozen bytes of log, belongs to no transaction, and changes nothing.
     pub(crate) async fn nudge(&self, server_version: i32) {
         let sql = if server_version >= 170_000 {
-            "select pg_logical_emit_message(false, 'larder-flush', '', true)"
+            "select /* by larder */ pg_logical_emit_message(false, 'larder-flush', '', true)"
         } else {
-            "select pg_logical_emit_message(false, 'larder-flush', '')"
+            "select /* by larder */ pg_logical_emit_message(false, 'larder-flush', '')"
         };
         // Without the privilege coverage waits until something else is flushed.
         if let Err(failure) = within(QUERY_TIMEOUT, "a nudge", self.client.batch_execute(sql)).await {
@@ -179,10 +179,13 @@ impl Control {
 
     async fn try_load(&self, version: u64, share: bool) -> Result<Loaded, Failure> {
         let since = self.sample().await?.snapshot.horizon();
-        self.client.batch_execute("begin transaction isolation level repeatable read, read only").await?;
+        self.client
+            .batch_execute("begin /* by larder */ transaction isolation level repeatable read, read only")
+            .await?;
         // All of it is sent at once, and the end of the transaction (however it stands) right behind: while it is open
         // VACUUM keeps what it could remove, and tables below views are locked.
-        let (fetched, ended) = tokio::join!(self.fetch(since, share), self.client.batch_execute("rollback"));
+        let (fetched, ended) =
+            tokio::join!(self.fetch(since, share), self.client.batch_execute("rollback /* by larder */"));
         let (fingerprint, whole, rows) = fetched?;
         ended?;
         let (catalog, index) = catalog::load::build(&rows, version)?;
@@ -204,7 +207,7 @@ impl Control {
         config.application_name("larder control");
         let (client, connection) = session::connect(&self.account, &mut config).await.ok()?;
         let driver = tokio::spawn(connection);
-        let sql = "select (extract(epoch from pg_conf_load_time()) * 1000000)::int8";
+        let sql = "select /* by larder */ (extract(epoch from pg_conf_load_time()) * 1000000)::int8";
         let row = within(QUERY_TIMEOUT, "the age of the settings", client.query_one(sql, &[])).await;
         driver.abort();
         row.ok()?.try_get(0).ok()

@@ -1,7 +1,7 @@
 //! Who is connected and what they do, for whoever looks from outside.
 //!
 //! Each worker has a list. A session writes its own card with relaxed stores and no lock; the list is locked when a
-//! session begins or ends, and when somebody looks.
+//! session begins or ends, and when somebody looks. A name that changes takes the lock of its card.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ pub struct ClientIdentity {
     pub user: String,
     /// Its database.
     pub database: String,
-    /// The name that it gave itself when it connected.
+    /// The name that it has given itself, as the origin has it.
     pub application_name: String,
 }
 
@@ -90,7 +90,7 @@ struct Listed {
 #[derive(Debug)]
 struct Card {
     pid: Option<u32>,
-    identity: Arc<ClientIdentity>,
+    identity: Mutex<Arc<ClientIdentity>>,
     connected: Moment,
     /// Position in [`ClientState::ALL`].
     state: AtomicU8,
@@ -114,7 +114,7 @@ impl Clients {
         let now = Moment::now();
         let card = Arc::new(Card {
             pid,
-            identity: Arc::new(identity),
+            identity: Mutex::new(Arc::new(identity)),
             connected: now,
             state: AtomicU8::new(0),
             since: AtomicU64::new(now.0),
@@ -156,7 +156,7 @@ impl Card {
         ClientSnapshot {
             worker,
             pid: self.pid,
-            identity: Arc::clone(&self.identity),
+            identity: Arc::clone(&self.identity.lock()),
             connected: now.since(self.connected),
             state: ClientState::ALL.get(state).copied().unwrap_or(ClientState::Idle),
             state_for: now.since(Moment(self.since.load(Ordering::Relaxed))),
@@ -173,6 +173,14 @@ impl ClientSeat {
         if self.card.state.load(Ordering::Relaxed) != state {
             self.card.state.store(state, Ordering::Relaxed);
             self.card.since.store(Moment::now().0, Ordering::Relaxed);
+        }
+    }
+
+    /// The origin has told the name that its application goes by from now on.
+    pub(crate) fn rename(&self, name: &[u8]) {
+        let mut identity = self.card.identity.lock();
+        if identity.application_name.as_bytes() != name {
+            Arc::make_mut(&mut identity).application_name = String::from_utf8_lossy(name).into_owned();
         }
     }
 
@@ -214,6 +222,9 @@ mod tests {
         assert_eq!((a.pid, a.statements, a.hits, a.state, a.worker), (Some(7), 2, 1, ClientState::Active, 3));
         assert_eq!((b.identity.application_name.as_str(), b.state.name()), ("b", "idle"));
         assert_eq!(clients.count(), [1, 0, 1, 0]);
+        second.rename(b"b, later");
+        assert_eq!(clients.list(0)[1].identity.application_name, "b, later");
+        assert_eq!(b.identity.application_name, "b", "what was looked at before stays as it was");
         drop(second);
         assert_eq!(clients.list(0).len(), 1);
     }

@@ -40,7 +40,7 @@ const NAME: &str = "larder_facts";
 /// change nothing: the path is then NULL, which is no set of facts.
 static HEAD: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "/* larder: session facts */ SELECT case when \
+        "SELECT /* by larder: session facts */ case when \
          pg_catalog.oideq(pg_catalog.pg_my_temp_schema(), 0) and pg_catalog.textregexeq(\
          pg_catalog.current_setting('search_path'), '^ *(\"?[$]user\"? *, *)?\"?pg_temp') \
          then null else pg_catalog.current_schemas(true)::pg_catalog.text end, \

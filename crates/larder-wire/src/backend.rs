@@ -18,6 +18,11 @@ pub fn parameter_status(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((reader.cstr()?, reader.cstr()?))
 }
 
+/// The application's name, if that is what a `ParameterStatus` body tells.
+pub fn application_name(body: &[u8]) -> Option<&[u8]> {
+    parameter_status(body).filter(|(name, _)| *name == b"application_name").map(|(_, value)| value)
+}
+
 /// One field of an `ErrorResponse` or `NoticeResponse` body, by its code (`S`, `C`, `M`, ...).
 pub fn error_field(body: &[u8], code: u8) -> Option<&[u8]> {
     let mut reader = Reader(body);

@@ -77,6 +77,9 @@ enum Command {
     Advise {
         /// The database: postgres://user:password@host:5432/database [default: the configured origin]
         url: Option<String>,
+        /// The clients' search_path, such as "app, public" [default: the account's own]
+        #[arg(long, value_name = "SCHEMAS")]
+        search_path: Option<String>,
         /// Lines of each table
         #[arg(long, value_name = "N", default_value_t = 12)]
         rows: usize,
@@ -207,7 +210,9 @@ fn dispatch(command: Command, mut given: Given) -> anyhow::Result<ExitCode> {
         Command::Health { live, timeout } => commands::health(&effective, live, timeout),
         Command::Setup { print, drop } => commands::setup(&effective, print, drop),
         Command::Explain { sql, json } => commands::explain(&effective, &sql, json),
-        Command::Advise { rows, json, .. } => commands::advise(&effective, rows, json),
+        Command::Advise { search_path, rows, json, .. } => {
+            commands::advise(&effective, search_path.as_deref(), rows, json)
+        }
         Command::Top { interval, times, rows } => commands::top(&effective, interval, times, rows),
         Command::Purge { table, query, tag, .. } => {
             let kinds = [("TABLE", table), ("QUERY", query), ("TAG", tag)];

@@ -8,7 +8,7 @@
 -- columns that matter are named, and row versions digested apart. Temporary objects are left out: no cached answer depends on another session's.
 -- Nothing in it depends on who asks, where, or when, so that several Larders can tell whether they judge alike.
 -- bit_xor over 64-bit hashes: rows have identities, so none occurs twice and cancels out.
-with temporary as materialized (
+with /* by larder */ temporary as materialized (
   select array_agg(oid) as oids from pg_catalog.pg_namespace where nspname ~ '^pg_(toast_)?temp_'
 ), relation as materialized (
   select oid, xmin, relkind,

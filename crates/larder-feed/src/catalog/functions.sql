@@ -1,5 +1,5 @@
 -- Overloads of one name in one schema are judged by the worst of them.
-select n.nspname::text, p.proname::text,
+select /* by larder */ n.nspname::text, p.proname::text,
        max(case p.provolatile when 'i' then 0 when 's' then 1 else 2 end)::int4,
        bool_and(n.nspname = 'pg_catalog' and p.oid < 16384 and l.lanname in ('internal', 'c', 'sql')),
        bool_and(case l.lanname

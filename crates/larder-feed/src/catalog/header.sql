@@ -1,4 +1,4 @@
-select current_database()::text, current_setting('server_version_num')::int4, pg_conf_load_time()::text,
+select /* by larder */ current_database()::text, current_setting('server_version_num')::int4, pg_conf_load_time()::text,
        exists (
          -- Casts that belong to an extension and are written in C convert; they do nothing else. Those that come with
          -- something (a range type brings one to its multirange) depend on it internally.

@@ -1,6 +1,6 @@
 -- Operators that can run anything but C. Those of an extension whose C function is immutable are as good as built in:
 -- citext, hstore or pgvector define "=" or "+", and no statement would be left.
-select n.nspname::text, o.oprname::text
+select /* by larder */ n.nspname::text, o.oprname::text
   from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
  where (o.oid >= 16384 or n.nspname <> 'pg_catalog')
    and not exists (

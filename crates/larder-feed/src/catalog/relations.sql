@@ -1,5 +1,5 @@
 -- Every relation but indexes, TOAST and temporary ones.
-with extension_member as materialized (
+with /* by larder */ extension_member as materialized (
   select classid, objid from pg_catalog.pg_depend where deptype = 'e'
 ), user_code as materialized (
   -- What may run code that is not PostgreSQL's or an extension's C: objects that an expression can depend on.

@@ -1,4 +1,4 @@
-select t.oid, n.nspname::text, t.typname::text, t.typtype, t.typcategory,
+select /* by larder */ t.oid, n.nspname::text, t.typname::text, t.typtype, t.typcategory,
        coalesce((select element.oid from pg_catalog.pg_type element where element.oid = t.typelem and element.typarray = t.oid), 0::oid),
        exists (select from pg_catalog.pg_depend e
                 where e.classid = 'pg_catalog.pg_type'::regclass and e.objid = t.oid and e.deptype = 'e'),

@@ -1,5 +1,5 @@
 -- Everything that the feed needs and that an ordinary role may see.
-select current_setting('server_version_num')::int4,
+select /* by larder */ current_setting('server_version_num')::int4,
        pg_is_in_recovery(),
        current_setting('wal_level'),
        -- Amazon's services grant the privilege by membership.

@@ -204,6 +204,13 @@ impl Session {
         self.client_seat = Some(self.worker.clients.enter(identity, pid));
     }
 
+    /// The origin has told another name of the client's application.
+    fn rename(&self, name: &[u8]) {
+        if let Some(seat) = &self.client_seat {
+            seat.rename(name);
+        }
+    }
+
     /// Says what the client does, for others to see.
     fn show_state(&self) {
         let Some(seat) = &self.client_seat else { return };

@@ -9,7 +9,7 @@ use larder_cache::Moment;
 use larder_core::Bypass;
 use larder_wire::{HEADER, Peek, backend, frontend, peek};
 
-use super::{HIGH_WATER, Session, local};
+use super::{HIGH_WATER, LARGE, Session, local};
 use crate::metrics::Outcome;
 
 /// What a plain session knows.
@@ -158,6 +158,14 @@ impl Session {
                             if let Some(seat) = &self.client_seat {
                                 seat.answered(false);
                             }
+                        }
+                    }
+                    // The name of the application is in the body, and short.
+                    b'S' if body.is_none() && total <= LARGE => break,
+                    b'S' => {
+                        let name = body.and_then(backend::application_name);
+                        if let Some((seat, name)) = self.client_seat.as_ref().zip(name) {
+                            seat.rename(name);
                         }
                     }
                     b'E' => self.worker.metrics.failed(),

@@ -228,10 +228,11 @@ impl Session {
                 self.news = Moment::now();
                 self.listens = true;
             }
-            // A reported setting has another value.
-            b'S' if backend::parameter_status(body).is_none_or(|(name, _)| name != b"application_name") => {
-                self.knowledge.facts = None;
-            }
+            b'S' => match backend::application_name(body) {
+                Some(name) => self.rename(name),
+                // A reported setting has another value.
+                None => self.knowledge.facts = None,
+            },
             _ => {}
         }
         if tag != b'A' {

@@ -59,8 +59,16 @@ impl From<io::Error> for Refused {
 #[derive(Debug)]
 struct LoggedIn {
     origin: Pipe,
+    greeting: Greeting,
+}
+
+/// What the origin said between the login and the first query.
+#[derive(Debug, Default)]
+struct Greeting {
     /// Process number and secret of BackendKeyData: what a cancel request will name.
     key: Option<Bytes>,
+    /// The session's name as the origin has it: cut and cleaned, and perhaps set for the role.
+    application_name: Option<String>,
 }
 
 /// A client that is there already.
@@ -132,11 +140,11 @@ async fn bring_up(
         }
     };
     match logged_in {
-        Ok(LoggedIn { origin, key }) => {
+        Ok(LoggedIn { origin, greeting: Greeting { key, application_name } }) => {
             // A session without a cache never waits here.
             let seat = key.as_ref().filter(|_| config.has_cache()).map(|key| worker.cancels.enter(key));
             let pid = key.as_ref().and_then(|key| key.first_chunk()).map(|pid| u32::from_be_bytes(*pid));
-            let identity = opened.identity();
+            let identity = opened.identity(application_name);
             let Opened { client, peer, database, replication, .. } = opened;
             tracing::debug!(client = %peer, database, tls = client.stream().is_tls(), "session begins");
             let (worker, control) = (Rc::clone(worker), Rc::clone(control));

@@ -33,14 +33,14 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Who it is, for others to see.
-    pub(super) fn identity(&self) -> ClientIdentity {
+    /// Who it is, for others to see; `name` is what the origin calls its application.
+    pub(super) fn identity(&self, name: Option<String>) -> ClientIdentity {
         ClientIdentity {
             address: self.peer,
             tls: self.client.stream().is_tls(),
             user: self.user.clone().unwrap_or_default(),
             database: self.database.clone(),
-            application_name: self.application_name.clone(),
+            application_name: name.unwrap_or_else(|| self.application_name.clone()),
         }
     }
 }

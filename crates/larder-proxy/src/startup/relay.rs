@@ -12,10 +12,10 @@ use std::task::Poll;
 
 use bytes::{Buf as _, Bytes};
 use larder_login::scram;
-use larder_wire::{HEADER, Peek, encode, peek};
+use larder_wire::{HEADER, Peek, backend, encode, peek};
 
 use super::opening::Opened;
-use super::{LOGIN_ROOM, LoggedIn, Refused, body, origin, refuse};
+use super::{Greeting, LOGIN_ROOM, LoggedIn, Refused, body, origin, refuse};
 use crate::access::Access;
 use crate::pipe::Pipe;
 use crate::worker::Worker;
@@ -34,8 +34,8 @@ pub(super) async fn log_in(
     let theirs = origin.stream().server_end_point();
     let same_certificate = opened.client.stream().is_tls() && ours.is_some() && ours == theirs.as_deref();
     let stage = Stage { separate: origin.stream().is_tls() && !same_certificate, ..Stage::default() };
-    let key = authenticate(&mut opened.client, &mut origin, stage).await?;
-    Ok(LoggedIn { origin, key })
+    let greeting = authenticate(&mut opened.client, &mut origin, stage).await?;
+    Ok(LoggedIn { origin, greeting })
 }
 
 /// What is known about the login under way.
@@ -45,26 +45,22 @@ struct Stage {
     separate: bool,
     /// The offer of channel binding was taken out; the next message of the client chooses from the rest.
     stripped: bool,
-    key: Option<Bytes>,
+    greeting: Greeting,
 }
 
 /// Relays until the origin is ready for queries.
-pub(super) async fn relay(client: &mut Pipe, origin: &mut Pipe) -> Result<Option<Bytes>, Refused> {
+pub(super) async fn relay(client: &mut Pipe, origin: &mut Pipe) -> Result<Greeting, Refused> {
     authenticate(client, origin, Stage::default()).await
 }
 
-async fn authenticate(
-    client: &mut Pipe,
-    origin: &mut Pipe,
-    mut stage: Stage,
-) -> Result<Option<Bytes>, Refused> {
+async fn authenticate(client: &mut Pipe, origin: &mut Pipe, mut stage: Stage) -> Result<Greeting, Refused> {
     loop {
         while let Peek::Frame { tag, total } = peek(&origin.input)
             && origin.input.len() >= total
         {
             on_origin(client, origin, &mut stage, tag, total)?;
             if tag == b'Z' {
-                return Ok(stage.key);
+                return Ok(stage.greeting);
             }
         }
         // Only answers to the origin's questions pass; what comes after waits for the session to begin.
@@ -116,8 +112,14 @@ fn on_origin(
             origin.input.advance(total);
         }
         _ => {
-            if tag == b'K' {
-                stage.key = Some(Bytes::copy_from_slice(body(frame)));
+            match tag {
+                b'K' => stage.greeting.key = Some(Bytes::copy_from_slice(body(frame))),
+                b'S' => {
+                    if let Some(name) = backend::application_name(body(frame)) {
+                        stage.greeting.application_name = Some(String::from_utf8_lossy(name).into_owned());
+                    }
+                }
+                _ => {}
             }
             origin.relay(total, client);
         }

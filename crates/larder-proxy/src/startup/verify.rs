@@ -46,8 +46,8 @@ pub(super) async fn log_in(
     origin.output.extend_from_slice(&opened.message);
     let responder = Responder::new(&user, proof, origin.stream().server_end_point());
     enter(client, &mut origin, responder).await?;
-    let key = relay::relay(client, &mut origin).await?;
-    Ok(LoggedIn { origin, key })
+    let greeting = relay::relay(client, &mut origin).await?;
+    Ok(LoggedIn { origin, greeting })
 }
 
 /// The client's side: what it proved, as far as that can be used at the origin.

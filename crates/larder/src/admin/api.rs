@@ -28,14 +28,16 @@ pub(super) async fn history(State(admin): State<Admin>, uri: Uri) -> Response {
     Json(admin.shared.history.json(after)).into_response()
 }
 
-/// `?by=`: cost (at the origin, and saved), saved, or uncached (those that are not cached, by cost).
+/// `?by=`: cost (at the origin, and saved), saved, uncached (those that are not cached, by cost), or mismatches (those
+/// whose answer in memory was not the origin's).
 pub(super) async fn queries(State(admin): State<Admin>, uri: Uri) -> Response {
     let order = match parameter(&uri, "by") {
         None | Some("cost") => Order::Cost,
         Some("saved") => Order::Saved,
         Some("uncached") => Order::Uncached,
+        Some("mismatches") => Order::Mismatches,
         Some(_) => {
-            let body = json!({ "error": "by is none of cost, saved, uncached" });
+            let body = json!({ "error": "by is none of cost, saved, uncached, mismatches" });
             return (StatusCode::BAD_REQUEST, Json(body)).into_response();
         }
     };

@@ -2,7 +2,7 @@
 
 use larder_cache::Moment;
 use larder_core::{Catalog, Lsn, relation_tag};
-use larder_proxy::{ClientSnapshot, QuerySnapshot};
+use larder_proxy::{ClientSnapshot, QuerySnapshot, Target};
 use serde_json::{Map, Value as Json, json};
 
 use super::metrics::seconds_between;
@@ -91,6 +91,8 @@ pub(crate) enum Order {
     Saved,
     /// Of those that are not cached, those that cost most.
     Uncached,
+    /// Of those whose answer in memory differed from the origin's, those that did most often.
+    Mismatches,
 }
 
 /// Statements without their values; those first that cost or saved most.
@@ -108,7 +110,16 @@ pub(crate) fn queries_by(shared: &Shared, order: Order) -> Table {
             queries.retain(|query| query.bypassed > 0);
             queries.sort_by_key(|query| std::cmp::Reverse(query.origin_time));
         }
+        Order::Mismatches => {
+            queries.retain(|query| query.mismatches > 0);
+            queries.sort_by_key(|query| std::cmp::Reverse(query.mismatches));
+        }
     }
+    let denied = shared.proxy.rules().denied();
+    let switched_off = |fingerprint| {
+        let found = denied.iter().find(|denied| denied.target == Target::Query(fingerprint));
+        found.map(|denied| denied.why.name())
+    };
     let row = |query: QuerySnapshot| {
         let calls = query.calls();
         [
@@ -126,6 +137,7 @@ pub(crate) fn queries_by(shared: &Shared, order: Order) -> Table {
             json!(seconds(query.last_served)),
             json!(query.checks),
             json!(query.mismatches),
+            json!(switched_off(query.digest.fingerprint)),
             json!(query.digest.text),
         ]
     };
@@ -144,6 +156,7 @@ pub(crate) fn queries_by(shared: &Shared, order: Order) -> Table {
         "idle_seconds",
         "checks",
         "mismatches",
+        "switched_off",
         "query",
     ];
     Table::new(columns, queries.into_iter().map(row))

@@ -40,7 +40,7 @@ async fn read_origin(config: &Config) -> anyhow::Result<(Catalog, Vec<String>)> 
     let account = account(config).map_err(|finding| super::stated(&[finding]))?;
     let catalog = larder_feed::load_catalog(&account).await.map_err(|findings| super::stated(&findings))?;
     let client = super::connect(config).await?;
-    let row = client.query_one("SELECT current_schemas(true)::text[]", &[]).await?;
+    let row = client.query_one("SELECT /* by larder */ current_schemas(true)::text[]", &[]).await?;
     Ok((catalog, row.try_get(0).context("current_schemas() is no list of names")?))
 }
 

@@ -45,9 +45,9 @@ pub(crate) async fn rows(client: &mut RawClient, sql: &str) -> Vec<Vec<String>> 
 
 pub(crate) async fn fingerprint(client: &mut RawClient) -> String {
     let queries = rows(client, "SHOW QUERIES").await;
-    let ours = queries.iter().find(|row| row[14] == format!("{QUERY}?")).unwrap();
+    let ours = queries.iter().find(|row| row[15] == format!("{QUERY}?")).unwrap();
     assert!(ours[2].parse::<u64>().unwrap() >= 4 && ours[8].parse::<f64>().unwrap() > 0.0, "{ours:?}");
-    let clock = queries.iter().find(|row| row[14] == "select now()").unwrap();
+    let clock = queries.iter().find(|row| row[15] == "select now()").unwrap();
     assert_eq!((clock[2].as_str(), clock[7].as_str()), ("0", "stable_function"), "{clock:?}");
     ours[0].clone()
 }

@@ -42,6 +42,33 @@ async fn clients_are_listed_with_what_they_do() {
 }
 
 #[tokio::test]
+async fn clients_go_by_the_name_that_the_origin_knows() {
+    each_version(async |pg| {
+        pg.sql("CREATE ROLE worker LOGIN; ALTER ROLE worker SET application_name = 'jobs'").unwrap();
+        let plain =
+            Larder::builder().binary(env!("CARGO_BIN_EXE_larder")).origin(pg.url("postgres", "postgres"));
+        let plain = plain.arg("--mode").arg("bypass").start().await.unwrap();
+        for larder in [start(&pg).await, plain] {
+            let mut client =
+                RawClient::login(larder.addr(), &Login::new("worker", "postgres")).await.unwrap();
+            let name = async || get(&larder, "/api/v1/clients").await[0]["application_name"].clone();
+            assert_eq!(name().await, "jobs");
+            for (change, expected) in [
+                ("set application_name = 'reports'", "reports"),
+                ("begin; set local application_name = 'one report'", "one report"),
+                ("rollback", "reports"),
+                ("select set_config('application_name', 'by a function', false)", "by a function"),
+                ("reset application_name", "jobs"),
+            ] {
+                client.query(change).await.unwrap();
+                assert_eq!(name().await, expected, "{change}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn events_and_history_tell_what_happened_before_anybody_looked() {
     each_version(async |pg| {
         let larder = start(&pg).await;

@@ -67,11 +67,63 @@ fn a_databases_statistics_say_what_it_would_gain() {
         let share = advice["cacheable"]["share"].as_f64().unwrap();
         assert!(share > 0.0 && share < 1.0, "{advice:#}");
 
+        assert_eq!(advice["search_path"], serde_json::json!(["pg_catalog", "public"]), "{advice}");
+        pg.sql("CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO larder; CREATE TABLE other.elsewhere (id int)").unwrap();
+        pg.sql("SET search_path = other; SELECT id FROM elsewhere").unwrap();
+        for (path, cacheable) in [("public", false), ("other, public", true)] {
+            let advice: Value =
+                serde_json::from_str(&advise(&["--json", "--search-path", path, &url]).out).unwrap();
+            let reads = advice["reads"].as_array().unwrap();
+            let found = reads.iter().any(|read| read["query"].as_str().unwrap().contains("elsewhere"));
+            assert_eq!(found, cacheable, "{path}: {advice:#}");
+        }
+
         let words = advise(&["--rows", "2", &url]);
         for said in ["Could be cached", "Not cached", "public.visit", "pg_stat_statements", "Next:"] {
             assert!(words.out.contains(said) || said == "pg_stat_statements", "{said}: {}", words.out);
         }
         eprintln!("{}", words.out);
+    }
+}
+
+#[tokio::test]
+async fn what_larder_itself_asks_is_not_counted() {
+    for version in [PgVersion::V15, PgVersion::V18] {
+        let pg = start(version);
+        pg.sql("CREATE EXTENSION pg_stat_statements; CREATE TABLE item AS SELECT 1 AS id").unwrap();
+        let url = pg.url("postgres", "postgres");
+        pg.sql("SELECT pg_stat_statements_reset()").unwrap();
+        let binary = env!("CARGO_BIN_EXE_larder");
+        let larder = larder_testkit::Larder::builder().binary(binary).origin(&url).start().await.unwrap();
+        let mut client = larder_testkit::RawClient::superuser(larder.addr()).await.unwrap();
+        // By then the catalog has been read, and this session's settings; then it is compared again.
+        let asked = async |client: &mut larder_testkit::RawClient| {
+            loop {
+                client.rows("SELECT id FROM item").await.unwrap();
+                if client.value("SHOW larder.last").await.unwrap().starts_with("hit") {
+                    return;
+                }
+            }
+        };
+        asked(&mut client).await;
+        client.rows("CREATE TABLE another (id int)").await.unwrap();
+        asked(&mut client).await;
+        drop(larder);
+
+        let ran = tokio::task::spawn_blocking(move || advise(&["--json", &url])).await.unwrap();
+        let advice: Value = serde_json::from_str(&ran.out).unwrap();
+        let texts = |list: &str, name: &str| -> Vec<String> {
+            advice[list]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row[name].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(texts("reads", "query"), ["SELECT id FROM item"], "{advice:#}");
+        // What the drivers of Larder and of this test ask besides is little: nothing of the catalog.
+        let all = advice["all"]["statements"].as_u64().unwrap();
+        assert!(all <= 6, "{all}: {advice:#}");
     }
 }
 

@@ -76,6 +76,9 @@ async fn serve(pg: &Postgres, settings: &[&str]) -> Larder {
     for setting in settings {
         builder = builder.arg("--set").arg(*setting);
     }
+    if let Ok(mode) = std::env::var("LARDER_TEST_MODE") {
+        builder = builder.arg("--mode").arg(mode);
+    }
     let larder = builder.start().await.unwrap();
     covered(&larder).await;
     larder
@@ -122,8 +125,9 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    /// From memory; or, with `LARDER_TEST_MODE=shadow`, compared with what is in memory.
     pub(crate) fn is_hit(&self) -> bool {
-        self.how.starts_with("hit")
+        self.how.starts_with("hit") || self.how == "bypass; reason=shadow"
     }
 
     /// The rows, or the SQLSTATE of an error.

@@ -2,13 +2,16 @@
 //!
 //! All scripts share one cluster per version and the Larder before it, one test at a time: statements that define
 //! something would empty the cache under another test's feet. Scripts that change rows begin by putting them back.
+//!
+//! A second Larder before the same cluster runs in mode shadow: there every script is answered alike, too, and what was in
+//! memory never differs from what the origin says.
 
 use std::time::{Duration, Instant};
 
 use larder_testkit::{
     Larder, PgVersion, Postgres, RawClient, Script, Step, Target, Transcript, frame, pg, run,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// The tables of all scripts: `fixed` never changes, so reads of it can hit; `moving` is what scripts write to.
 const TABLES: &str = "
@@ -35,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Pair {
     pub(crate) pg: Postgres,
     pub(crate) larder: Larder,
+    shadow: OnceCell<Larder>,
 }
 
 static PAIR_15: Mutex<Option<Pair>> = Mutex::const_new(None);
@@ -70,7 +74,7 @@ impl Pair {
         let pg = pg(version);
         pg.sql(TABLES).unwrap();
         let larder = serve(&pg.url("postgres", "postgres")).start().await.unwrap();
-        let pair = Self { pg, larder };
+        let pair = Self { pg, larder, shadow: OnceCell::new() };
         pair.covered().await;
         pair
     }
@@ -81,6 +85,46 @@ impl Pair {
 
     pub(crate) fn through(&self) -> Target {
         Target::superuser(self.larder.addr())
+    }
+
+    /// Larder in mode shadow before the same cluster, once somebody wants it.
+    pub(crate) async fn shadow(&self) -> &Larder {
+        let start = async || {
+            let shadow = serve(&self.pg.url("postgres", "postgres")).arg("--mode").arg("shadow");
+            let shadow = shadow.start().await.unwrap();
+            let mut client = RawClient::superuser(shadow.addr()).await.unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            while compared(&shadow).await == 0 {
+                client.value("select count(*) from fixed").await.unwrap();
+                assert!(Instant::now() < deadline, "nothing is compared\n{}", shadow.log());
+            }
+            shadow
+        };
+        self.shadow.get_or_init(start).await
+    }
+
+    /// The same script in mode shadow, cold or warm: answered alike.
+    async fn same_in_the_shadow(&self, whole: &[Step]) -> Result<(), String> {
+        let script = self.reset(whole).await;
+        let direct = run(script, &self.direct()).await.map_err(|e| format!("directly: {e:#}"))?;
+        let through = Target::superuser(self.shadow().await.addr());
+        for attempt in 0..2 {
+            self.reset(whole).await;
+            let shadow = run(script, &through).await;
+            let shadow = shadow.map_err(|e| format!("in the shadow, run {attempt}: {e:#}"))?;
+            if let Some(difference) = difference(script, &direct, &shadow) {
+                return Err(format!("in the shadow, run {attempt}: {difference}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was compared in the shadow did not differ, but for commits. Differences are judged a little later: those of the
+    /// last moment may be missed.
+    pub(crate) async fn shadow_is_right(&self) {
+        let shadow = self.shadow().await;
+        let mismatches = metric(shadow, "larder_verify_mismatches_total ").await;
+        assert_eq!(mismatches, 0, "{}", shadow.log());
     }
 
     /// Statements answered from memory so far.
@@ -143,6 +187,11 @@ impl Pair {
     }
 }
 
+/// Answers in memory that a Larder in mode shadow has compared so far.
+pub(crate) async fn compared(larder: &Larder) -> u64 {
+    metric(larder, "larder_verify_checks_total ").await
+}
+
 /// The first difference between two runs of a script.
 fn difference(script: &[Step], direct: &[Transcript], larder: &[Transcript]) -> Option<String> {
     direct.iter().zip(larder).enumerate().find_map(|(number, (left, right))| {
@@ -179,6 +228,12 @@ pub(crate) async fn compare_all(scripts: impl Fn() -> Scripts) {
                 problems.push(format!("{name}, on {version}: {problem}"));
             }
         }
+        for (name, _, script) in scripts() {
+            if let Err(problem) = pair.same_in_the_shadow(&script).await {
+                problems.push(format!("{name}, on {version}: {problem}"));
+            }
+        }
+        pair.shadow_is_right().await;
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }

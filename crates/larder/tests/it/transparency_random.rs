@@ -12,9 +12,11 @@ use larder_testkit::frame::{
 };
 use larder_testkit::{Frame, RawClient, Target, Transcript};
 
-use crate::transparency::{Pair, RESET, VERSIONS, pair};
+use crate::transparency::{Pair, RESET, VERSIONS, compared, pair};
 
 const SCRIPTS: u64 = 150;
+/// In mode shadow, where what is new is little.
+const SHADOW_SCRIPTS: u64 = 60;
 /// How long nothing may come after a Flush before the script goes on. Too short a time makes a test weaker, not wrong.
 const QUIET: Duration = Duration::from_millis(4);
 
@@ -299,7 +301,7 @@ async fn frames(
 }
 
 /// What differs, if anything: one run directly, two through Larder.
-async fn differs(pair: &Pair, script: &[Burst]) -> Option<String> {
+async fn differs(pair: &Pair, through: &Target, script: &[Burst]) -> Option<String> {
     let mut reset = RawClient::superuser(pair.larder.addr()).await.unwrap();
     reset.rows(RESET).await.unwrap();
     let direct = match frames(script, &pair.direct(), None).await {
@@ -319,7 +321,7 @@ async fn differs(pair: &Pair, script: &[Burst]) -> Option<String> {
     let direct: Vec<_> = direct.collect();
     for run in 0..2 {
         reset.rows(RESET).await.unwrap();
-        let larder = match frames(script, &pair.through(), Some(&counts)).await {
+        let larder = match frames(script, through, Some(&counts)).await {
             Ok(larder) => larder,
             Err(error) => return Some(format!("through Larder, run {run}: {error}; directly: {direct:?}")),
         };
@@ -359,7 +361,7 @@ fn excused(direct: &[Frame], larder: &[Frame]) -> bool {
 }
 
 /// The shortest script with the same fault that is found by leaving out messages.
-async fn shorten(pair: &Pair, mut script: Vec<Burst>) -> Vec<Burst> {
+async fn shorten(pair: &Pair, through: &Target, mut script: Vec<Burst>) -> Vec<Burst> {
     let mut again = true;
     while again {
         again = false;
@@ -367,7 +369,7 @@ async fn shorten(pair: &Pair, mut script: Vec<Burst>) -> Vec<Burst> {
         while burst < script.len() {
             let mut shorter = script.clone();
             shorter.remove(burst);
-            if differs(pair, &shorter).await.is_some() {
+            if differs(pair, through, &shorter).await.is_some() {
                 (script, again) = (shorter, true);
             } else {
                 burst += 1;
@@ -379,7 +381,7 @@ async fn shorten(pair: &Pair, mut script: Vec<Burst>) -> Vec<Burst> {
                 let mut shorter = script.clone();
                 let left_out = shorter[burst].messages.remove(message);
                 let ends = matches!(left_out[0], b'S' | b'Q' | b'c' | b'f' | b'd' | b'H');
-                if !ends && differs(pair, &shorter).await.is_some() {
+                if !ends && differs(pair, through, &shorter).await.is_some() {
                     (script, again) = (shorter, true);
                 } else {
                     message += 1;
@@ -390,33 +392,62 @@ async fn shorten(pair: &Pair, mut script: Vec<Burst>) -> Vec<Burst> {
     script
 }
 
+/// Runs so many scripts from this seed on, and tells of those that are answered differently: five at most.
+async fn faults(pair: &Pair, through: &Target, seeds: std::ops::Range<u64>) -> Vec<String> {
+    let mut faults = vec![];
+    for seed in seeds {
+        let script = Maker::script(seed);
+        if let Some(what) = differs(pair, through, &script).await {
+            eprintln!("seed {seed}: {what}");
+            let short = shorten(pair, through, script).await;
+            let what = differs(pair, through, &short).await.unwrap_or("not any more".into());
+            let step =
+                |burst: &Burst| format!("{}: {}", burst.session, burst.messages.concat().escape_ascii());
+            let steps: Vec<_> = short.iter().map(step).collect();
+            faults.push(format!("seed {seed}: {what}\n{}\n", steps.join("\n")));
+            if faults.len() >= 5 {
+                break;
+            }
+        }
+    }
+    faults
+}
+
+/// The seeds of so many scripts, unless the environment says others.
+fn seeds(scripts: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = number("LARDER_TEST_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000_000));
+    first..first + number("LARDER_TEST_SCRIPTS").unwrap_or(scripts)
+}
+
 #[tokio::test]
 async fn random_scripts() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let scripts = number("LARDER_TEST_SCRIPTS").unwrap_or(SCRIPTS);
-    let first = number("LARDER_TEST_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000_000));
-    let mut faults = vec![];
+    let seeds = seeds(SCRIPTS);
+    let scripts = seeds.end - seeds.start;
     for version in VERSIONS {
         let pair = pair(version).await;
         let hits = pair.hits().await;
-        for seed in first..first + scripts {
-            let script = Maker::script(seed);
-            if let Some(what) = differs(&pair, &script).await {
-                eprintln!("seed {seed} on {version}: {what}");
-                let short = shorten(&pair, script).await;
-                let what = differs(&pair, &short).await.unwrap_or("not any more".into());
-                let step =
-                    |burst: &Burst| format!("{}: {}", burst.session, burst.messages.concat().escape_ascii());
-                let steps: Vec<_> = short.iter().map(step).collect();
-                faults.push(format!("seed {seed} on {version}: {what}\n{}\n", steps.join("\n")));
-                if faults.len() >= 5 {
-                    break;
-                }
-            }
-        }
+        let faults = faults(&pair, &pair.through(), seeds.clone()).await;
+        assert!(faults.is_empty(), "LARDER_TEST_SEED={} on {version}\n{}", seeds.start, faults.join("\n"));
         let hits = pair.hits().await - hits;
-        eprintln!("{version}: {scripts} scripts from seed {first}, {hits} hits");
-        assert!(!faults.is_empty() || scripts < 50 || hits > scripts / 10, "hardly any hits: {hits}");
+        eprintln!("{version}: {scripts} scripts from seed {}, {hits} hits", seeds.start);
+        assert!(scripts < 50 || hits > scripts / 10, "hardly any hits: {hits}");
     }
-    assert!(faults.is_empty(), "LARDER_TEST_SEED={first}\n{}", faults.join("\n"));
+}
+
+#[tokio::test]
+async fn random_scripts_in_the_shadow() {
+    let seeds = seeds(SHADOW_SCRIPTS);
+    let scripts = seeds.end - seeds.start;
+    for version in VERSIONS {
+        let pair = pair(version).await;
+        let shadow = pair.shadow().await;
+        let before = compared(shadow).await;
+        let faults = faults(&pair, &Target::superuser(shadow.addr()), seeds.clone()).await;
+        assert!(faults.is_empty(), "LARDER_TEST_SEED={} on {version}\n{}", seeds.start, faults.join("\n"));
+        let checks = compared(shadow).await - before;
+        eprintln!("{version}: {scripts} scripts from seed {} in the shadow, {checks} compared", seeds.start);
+        assert!(scripts < 50 || checks > scripts / 10, "hardly anything was compared: {checks}");
+        pair.shadow_is_right().await;
+    }
 }

@@ -65,7 +65,7 @@ async fn a_function_that_is_not_what_it_is_declared_to_be_is_found_out() {
             let queries = operator.rows("SHOW QUERIES").await.unwrap();
             let wrong: Vec<_> = queries.iter().filter(|row| row[13].as_deref() != Some("0")).collect();
             assert!(
-                matches!(&wrong[..], [row] if row[14].as_deref().unwrap().contains("looked_up")),
+                matches!(&wrong[..], [row] if row[15].as_deref().unwrap().contains("looked_up")),
                 "{queries:?}"
             );
             let fingerprint = wrong[0][0].clone().unwrap();
@@ -74,6 +74,18 @@ async fn a_function_that_is_not_what_it_is_declared_to_be_is_found_out() {
             assert_eq!(last, "bypass; reason=verify_mismatch");
             let rules = format!("{:?}", operator.rows("SHOW RULES").await.unwrap());
             assert!(rules.contains(&fingerprint) && rules.contains("verify_mismatch"), "{rules}");
+
+            let differed = async || {
+                let (_, body) = larder.get("/api/v1/queries?by=mismatches").await.unwrap();
+                let rows: Vec<serde_json::Value> = serde_json::from_str(&body).unwrap();
+                assert_eq!(rows.len(), 1, "{body}");
+                rows[0].clone()
+            };
+            let row = differed().await;
+            assert_eq!(
+                (&row["fingerprint"], &row["switched_off"]),
+                (&fingerprint.clone().into(), &"verify_mismatch".into())
+            );
 
             let begin = Instant::now();
             while !format!("{:?}", operator.rows("SHOW EVENTS").await.unwrap()).contains("\"verify\"") {
@@ -88,6 +100,10 @@ async fn a_function_that_is_not_what_it_is_declared_to_be_is_found_out() {
             let checks = metric(&larder, "larder_verify_checks_total").await;
             ask_until(&larder, &mut client, honest, "larder_verify_checks_total", checks + 1.0).await;
             operator.rows(&format!("ALLOW QUERY '{fingerprint}'")).await.unwrap();
+            assert!(
+                differed().await["switched_off"].is_null(),
+                "it is still told that it differed, and cached again"
+            );
             client.rows(sql).await.unwrap();
             let last = client.value("SHOW larder.last").await.unwrap();
             assert!(last.starts_with("miss"), "{last}");

@@ -85,7 +85,7 @@ impl Text {
             "execute a" => Self::Execute(b"a"),
             "copy users from stdin" => Self::Copy,
             "select 1" => Self::Own,
-            text if text.starts_with("/* larder: session facts */") => Self::Facts,
+            text if text.starts_with("SELECT /* by larder: session facts */") => Self::Facts,
             _ => Self::Bogus,
         }
     }

@@ -32,6 +32,13 @@ const denyQuery = (row) => ({
   path: "/api/v1/deny",
   body: { query: row.fingerprint, cache: false },
 });
+const resetQuery = (row) => ({
+  title: "Cache this statement again?",
+  text: `${row.query}\n\nWhat was in memory of it is gone. If the cause is still there, it will be found and switched off again.`,
+  confirm: "Reset",
+  path: "/api/v1/deny",
+  body: { query: row.fingerprint, cache: true },
+});
 const denyTable = (name) => ({
   title: "Do not cache what reads this table any more?",
   text: `${name}\n\nUntil it is allowed again under Rules, or Larder restarts.`,

@@ -76,9 +76,10 @@ async function refresh(everything) {
 }
 
 async function refreshTables() {
-  const [saving, uncached, reasons, tables, rules, clients, events] = await Promise.all([
+  const [saving, uncached, mismatches, reasons, tables, rules, clients, events] = await Promise.all([
     ask(`/api/v1/queries?by=saved&limit=${ROWS}`),
     ask(`/api/v1/queries?by=uncached&limit=${ROWS}`),
+    ask(`/api/v1/queries?by=mismatches&limit=${ROWS}`),
     ask("/api/v1/reasons"),
     ask(`/api/v1/tables?limit=${ROWS}`),
     ask("/api/v1/rules?limit=50"),
@@ -87,6 +88,7 @@ async function refreshTables() {
   ]);
   showSaving(saving);
   showUncached(uncached);
+  showMismatches(mismatches);
   showReasons(reasons);
   showTables(tables);
   showRules(rules);

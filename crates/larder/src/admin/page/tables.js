@@ -91,6 +91,39 @@ function showSaving(rows) {
   );
 }
 
+// Statements whose answer in memory was not the origin's: rare, so there is nothing to see while there are none.
+function showMismatches(rows) {
+  byId("mismatches-section").hidden = rows.length === 0;
+  const reset = (row) => button("Reset", () => operate(resetQuery(row)), { class: "act", "aria-label": `Cache again: ${row.query.slice(0, 60)}` });
+  showTable(
+    "mismatches",
+    [
+      QUERY,
+      { title: "Compared", kind: "num", text: (row) => count(row.checks) },
+      { title: "Different", kind: "num", text: (row) => count(row.mismatches) },
+      {
+        title: "Caching",
+        kind: "slim",
+        node: () => element("span", { class: "tag" }),
+        update: (cell, row) => {
+          mark(cell.firstChild, "data-level", row.switched_off ? "bad" : "ok");
+          say(cell.firstChild, row.switched_off ? "off" : "on again");
+        },
+      },
+      {
+        title: "Actions",
+        unseen: true,
+        kind: "acts",
+        node: (row) => reset(row),
+        update: (cell, row) => { cell.firstChild.hidden = !row.switched_off; },
+      },
+    ],
+    rows,
+    (row) => row.fingerprint,
+    "None.",
+  );
+}
+
 function showReasons(rows) {
   showTable(
     "reasons",

@@ -14,7 +14,14 @@ use crate::config::Effective;
 use crate::serve::{account, block_on};
 
 /// Reads the statistics, judges every statement as the client path would, and says what that comes to.
-pub(crate) fn advise(effective: &Effective, rows: usize, as_json: bool) -> anyhow::Result<ExitCode> {
+///
+/// `search_path`: of the clients, if it is not that of Larder's account.
+pub(crate) fn advise(
+    effective: &Effective,
+    search_path: Option<&str>,
+    rows: usize,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     effective.require_origin()?;
     let config = &effective.config;
     let (catalog, path, observed) = block_on(async {
@@ -22,11 +29,15 @@ pub(crate) fn advise(effective: &Effective, rows: usize, as_json: bool) -> anyho
         let catalog =
             larder_feed::load_catalog(&account).await.map_err(|findings| super::stated(&findings))?;
         let client = super::connect(config).await?;
-        let row = client.query_one("SELECT current_schemas(true)::text[]", &[]).await?;
+        if let Some(wanted) = search_path {
+            let sql = "SELECT /* by larder */ set_config('search_path', $1, false)";
+            client.execute(sql, &[&wanted]).await.context("--search-path is none")?;
+        }
+        let row = client.query_one("SELECT /* by larder */ current_schemas(true)::text[]", &[]).await?;
         let path: Vec<String> = row.try_get(0).context("current_schemas() is no list of names")?;
         anyhow::Ok((catalog, path, read::observe(&client).await?))
     })?;
-    let advice = judged_apart(|| weigh::weigh(observed, &catalog, &path))?;
+    let advice = judged_apart(|| weigh::weigh(observed, &catalog, path))?;
     let text = if as_json { format!("{:#}\n", show::json(&advice)) } else { show::text(&advice, rows) };
     print_text(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -47,17 +47,22 @@ const NOT_LOADED: &str = "\
 pg_stat_statements is installed in this database, but the server has not loaded it, so nothing is counted
   -> in postgresql.conf, or by your provider's parameters: shared_preload_libraries = 'pg_stat_statements', and a restart";
 
+/// In every statement that Larder asks by itself: they are no part of what the database is asked by others. Not at the
+/// beginning, where PostgreSQL 18 does not count a comment to the statement.
+const OWN: &str = "/* by larder";
+
 /// Stands in place of a text that somebody else's statement has.
 const HIDDEN: &str = "<insufficient privilege>";
 
 /// Reads everything, in the database that the client is connected to.
 pub(super) async fn observe(client: &Client) -> anyhow::Result<Observed> {
-    let row =
-        client.query_one("SELECT current_database()::text, current_setting('server_version')", &[]).await?;
+    let row = client
+        .query_one("SELECT /* by larder */ current_database()::text, current_setting('server_version')", &[])
+        .await?;
     let (database, version) = (row.try_get(0)?, row.try_get(1)?);
     let schema = client
         .query_opt(
-            "SELECT quote_ident(n.nspname) FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+            "SELECT /* by larder */ quote_ident(n.nspname) FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
              WHERE x.extname = 'pg_stat_statements'",
             &[],
         )
@@ -78,9 +83,10 @@ pub(super) async fn observe(client: &Client) -> anyhow::Result<Observed> {
 async fn statements(client: &Client, schema: &str) -> anyhow::Result<(Vec<Statement>, Option<Statement>)> {
     // `toplevel` is not in old versions of the extension; what runs inside functions is counted with their callers.
     let sql = format!(
-        "SELECT s.query, sum(s.calls)::int8, sum(s.total_exec_time)::float8
+        "SELECT /* by larder */ s.query, sum(s.calls)::int8, sum(s.total_exec_time)::float8
          FROM {schema}.pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
          WHERE d.datname = current_database() AND s.query IS NOT NULL
+           AND s.query NOT LIKE '%{OWN}%'
            AND coalesce((to_jsonb(s) ->> 'toplevel')::bool, true)
          GROUP BY s.query"
     );
@@ -102,13 +108,14 @@ fn not_loaded(error: &Error) -> Option<anyhow::Error> {
 }
 
 async fn since(client: &Client, schema: &str) -> Option<String> {
-    let sql =
-        format!("SELECT to_char(stats_reset, 'YYYY-MM-DD HH24:MI') FROM {schema}.pg_stat_statements_info");
+    let sql = format!(
+        "SELECT /* by larder */ to_char(stats_reset, 'YYYY-MM-DD HH24:MI') FROM {schema}.pg_stat_statements_info"
+    );
     client.query_one(&sql, &[]).await.ok()?.try_get(0).ok()
 }
 
 async fn tables(client: &Client) -> anyhow::Result<HashMap<u32, Usage>> {
-    let sql = "SELECT relid, coalesce(seq_scan, 0) + coalesce(idx_scan, 0), n_tup_ins + n_tup_upd + n_tup_del
+    let sql = "SELECT /* by larder */ relid, coalesce(seq_scan, 0) + coalesce(idx_scan, 0), n_tup_ins + n_tup_upd + n_tup_del
                FROM pg_stat_user_tables";
     let mut tables = HashMap::new();
     for row in client.query(sql, &[]).await? {

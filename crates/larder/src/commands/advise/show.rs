@@ -29,6 +29,11 @@ pub(super) fn text(advice: &Advice, rows: usize) -> String {
         percent(cacheable.share_of(all)),
         cacheable.statements
     );
+    let _ = writeln!(
+        out,
+        "Names without a schema were looked for in {} (--search-path for another).",
+        advice.search_path.join(", ")
+    );
     if let Some(hidden) = &advice.hidden {
         let _ = writeln!(
             out,
@@ -149,6 +154,7 @@ pub(super) fn json(advice: &Advice) -> Json {
         "database": advice.database,
         "server_version": advice.version,
         "since": advice.since,
+        "search_path": advice.search_path,
         "all": sum(&advice.all),
         "cacheable": sum(&advice.cacheable),
         "hidden_seconds": advice.hidden.as_ref().map(|hidden| hidden.seconds),

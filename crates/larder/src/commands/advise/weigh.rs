@@ -13,6 +13,8 @@ pub(super) struct Advice {
     pub(super) database: String,
     pub(super) version: String,
     pub(super) since: Option<String>,
+    /// Where names without a schema were looked for.
+    pub(super) search_path: Vec<String>,
     /// All statements, and those that could be answered from memory.
     pub(super) all: Sum,
     pub(super) cacheable: Sum,
@@ -83,7 +85,7 @@ impl Table {
 }
 
 /// To be called on a thread with a worker's stack.
-pub(super) fn weigh(observed: Observed, catalog: &Catalog, path: &[String]) -> Advice {
+pub(super) fn weigh(observed: Observed, catalog: &Catalog, search_path: Vec<String>) -> Advice {
     let (mut all, mut cacheable) = (Sum::default(), Sum::default());
     let mut refused: BTreeMap<&str, (Bypass, Sum, Statement)> = BTreeMap::new();
     let (mut reads, mut writes) = (Vec::new(), HashMap::<u32, u64>::new());
@@ -93,7 +95,7 @@ pub(super) fn weigh(observed: Observed, catalog: &Catalog, path: &[String]) -> A
     }
     for statement in observed.statements {
         all.add(&statement);
-        let judgement = Parsed::parse(&statement.text).judge(catalog, path);
+        let judgement = Parsed::parse(&statement.text).judge(catalog, &search_path);
         if let Footprint::Relations(written) = &judgement.effect.writes {
             written.iter().for_each(|oid| *writes.entry(*oid).or_default() += statement.calls);
         }
@@ -125,7 +127,7 @@ pub(super) fn weigh(observed: Observed, catalog: &Catalog, path: &[String]) -> A
     let mut obstacles: Vec<_> = refused.into_values().map(of).collect();
     obstacles.sort_by(|a, b| b.sum.seconds.total_cmp(&a.sum.seconds));
     let Observed { database, version, since, hidden, .. } = observed;
-    Advice { database, version, since, all, cacheable, hidden, reads, obstacles, tables }
+    Advice { database, version, since, search_path, all, cacheable, hidden, reads, obstacles, tables }
 }
 
 fn tables(reads: &[(Statement, Vec<u32>)], usage: &HashMap<u32, Usage>, catalog: &Catalog) -> Vec<Table> {
