@@ -340,30 +340,31 @@ async fn suffer(running: &mut Running, fault: &str, old: &[(Vec<u8>, Vec<u8>)]) 
 
 /// Does it to what is there now.
 fn spoil(fleet: &Fleet, fault: &str, old: &[(Vec<u8>, Vec<u8>)], n: usize) {
+    let mut hand = fleet.hand();
     if fault == "replay" {
         for (key, value) in old {
-            fleet.valkey(&[b"SET", key, value]);
+            hand.ask(&[b"SET", key, value]);
         }
         return;
     }
     let now = contents(fleet);
     for (at, (key, value)) in now.iter().enumerate() {
         let reply = match fault {
-            "garbage" => fleet.valkey(&[b"SET", key, &vec![n as u8; n * 37 % 300]]),
+            "garbage" => hand.ask(&[b"SET", key, &vec![n as u8; n * 37 % 300]]),
             "flip" => {
                 let mut bytes = value.clone();
                 if let Some(byte) = bytes.get_mut((n * 31 + at) % value.len().max(1)) {
                     *byte ^= 1 << (n % 8);
                 }
-                fleet.valkey(&[b"SET", key, &bytes])
+                hand.ask(&[b"SET", key, &bytes])
             }
-            "truncate" => fleet.valkey(&[b"SET", key, &value[..n * 31 % value.len().max(1)]]),
-            "exchange" => fleet.valkey(&[b"SET", key, &now[(at + 1) % now.len()].1]),
+            "truncate" => hand.ask(&[b"SET", key, &value[..n * 31 % value.len().max(1)]]),
+            "exchange" => hand.ask(&[b"SET", key, &now[(at + 1) % now.len()].1]),
             "wrong type" => {
-                fleet.valkey(&[b"DEL", key]);
-                fleet.valkey(&[b"LPUSH", key, b"x"])
+                hand.ask(&[b"DEL", key]);
+                hand.ask(&[b"LPUSH", key, b"x"])
             }
-            _ if at % 2 == 0 => fleet.valkey(&[b"DEL", key]),
+            _ if at % 2 == 0 => hand.ask(&[b"DEL", key]),
             _ => continue,
         };
         assert!(!matches!(reply, Reply::List(_)), "{reply:?}");
