@@ -101,6 +101,7 @@ impl InProcess {
         max_lag: Duration,
     ) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
         let config = FeedConfig {
+            plugin: larder_feed::Plugin::TestDecoding,
             account: Account {
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port: origin.port(),

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use larder_cache::{Fence, Moment, Tag, Tags};
 use larder_core::{FeedHealth, Lsn, RowValue, relation_tag, row_id};
-use larder_feed::{Account, FeedConfig, Shared};
+use larder_feed::{Account, FeedConfig, Plugin, Shared};
 use larder_login::OriginTls;
 use larder_sandbox::{PgVersion, Postgres};
 use rustix::process::Signal;
@@ -67,7 +67,7 @@ struct Figures {
     bulk: [Vec<f64>; 2],
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     let load = || std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim_end().to_owned();
@@ -191,7 +191,7 @@ impl Rig {
             health: Arc::new(FeedHealth::default()),
         };
         tokio::spawn(larder_feed::run(
-            FeedConfig { account, max_lag, ddl_check, share: false },
+            FeedConfig { account, plugin: Plugin::TestDecoding, max_lag, ddl_check, share: false },
             shared.clone(),
         ));
         let oid: u32 = client.query_one("select 'parted'::regclass::oid", &[]).await?.get(0);

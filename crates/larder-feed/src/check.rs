@@ -22,11 +22,12 @@ async fn attempt(config: &FeedConfig) -> Result<(), Failure> {
     if !findings.is_empty() {
         return Err(Failure::Preflight(findings));
     }
+    control.publishes(&config.plugin).await?;
     let mut stream = Stream::connect(account).await?;
     stream.identify().await?;
-    let slot = stream.create_slot().await?;
+    let slot = stream.create_slot(&config.plugin).await?;
     if !control.sees(&slot).await? {
         return Err(Failure::Preflight(vec![findings::two_servers(account)]));
     }
-    control.load(1, false).await.map(|_| ())
+    control.load(1, false, &config.plugin).await.map(|_| ())
 }

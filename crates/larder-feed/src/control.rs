@@ -7,7 +7,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Row, Statement};
 
-use crate::Account;
 use crate::catalog::load::{Queries, Rows};
 use crate::catalog::{self, Fingerprint, Loaded};
 use crate::coverage::Sampled;
@@ -15,6 +14,7 @@ use crate::error::{Failure, within};
 use crate::session;
 use crate::stream::Slot;
 use crate::visibility::Snapshot;
+use crate::{Account, Plugin, findings};
 
 /// For an answer to an ordinary query. A frozen origin is noticed after this time.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,6 +126,24 @@ impl Control {
         Ok(!rows.is_empty())
     }
 
+    /// Whether the plugin is told of every change: its publication, if it has one, leaves nothing out.
+    pub(crate) async fn publishes(&self, plugin: &Plugin) -> Result<(), Failure> {
+        let Plugin::Pgoutput { publication } = plugin else { return Ok(()) };
+        let sql = "select puballtables, pubinsert and pubupdate and pubdelete and pubtruncate, pubviaroot
+                     from pg_catalog.pg_publication where pubname = $1::text";
+        let row =
+            within(QUERY_TIMEOUT, "the publication", self.client.query_opt(sql, &[publication])).await?;
+        let finding = match row {
+            None => Some(findings::no_publication(publication)),
+            Some(row) => {
+                let (tables, kinds, via_root) =
+                    (row.try_get(0)?, row.try_get(1)?, row.try_get::<_, bool>(2)?);
+                findings::publication(publication, tables, kinds && !via_root)
+            }
+        };
+        finding.map_or(Ok(()), |finding| Err(Failure::Preflight(vec![finding])))
+    }
+
     /// Takes a sample.
     pub(crate) async fn sample(&self) -> Result<Sampled, Failure> {
         let row = within(QUERY_TIMEOUT, "a sample", self.client.query_one(&self.sample, &[])).await?;
@@ -157,10 +175,10 @@ impl Control {
 
     /// Reads the catalog, the fingerprint that belongs to it, and then the position from which on answers were given
     /// by this catalog or a newer one. `share`: also what tells other Larders whether they judge alike.
-    pub(crate) async fn load(&self, version: u64, share: bool) -> Result<Loaded, Failure> {
+    pub(crate) async fn load(&self, version: u64, share: bool, plugin: &Plugin) -> Result<Loaded, Failure> {
         let (mut attempt, started) = (1, Instant::now());
         loop {
-            match within(LOAD_TIMEOUT, "reading the catalog", self.try_load(version, share)).await {
+            match within(LOAD_TIMEOUT, "reading the catalog", self.try_load(version, share, plugin)).await {
                 Err(Failure::Server(error))
                     if error.code == LOCK_NOT_AVAILABLE && started.elapsed() < LOAD_TIMEOUT =>
                 {
@@ -177,7 +195,7 @@ impl Control {
         }
     }
 
-    async fn try_load(&self, version: u64, share: bool) -> Result<Loaded, Failure> {
+    async fn try_load(&self, version: u64, share: bool, plugin: &Plugin) -> Result<Loaded, Failure> {
         let since = self.sample().await?.snapshot.horizon();
         self.client
             .batch_execute("begin /* by larder */ transaction isolation level repeatable read, read only")
@@ -188,7 +206,7 @@ impl Control {
             tokio::join!(self.fetch(since, share), self.client.batch_execute("rollback /* by larder */"));
         let (fingerprint, whole, rows) = fetched?;
         ended?;
-        let (catalog, index) = catalog::load::build(&rows, version)?;
+        let (catalog, index) = catalog::load::build(&rows, version, plugin)?;
         let meaning = match whole {
             Some(digest) => self.settings_read().await.and_then(|read| {
                 // This session had read them by then, so what it was told holds for them.

@@ -108,6 +108,8 @@ pub(crate) struct Coverage {
     compared: Option<Snapshot>,
     /// Something committed that the last comparison may not have seen.
     dirty: bool,
+    /// The stream shows transactions that changed the catalog and nothing else.
+    shown_ddl: bool,
     last_sample: Moment,
     last_compare: Moment,
     compare_rest: Duration,
@@ -145,6 +147,7 @@ impl Coverage {
             to_review: Vec::new(),
             compared: None,
             dirty: false,
+            shown_ddl: true,
             last_sample: now,
             last_compare: now,
             compare_rest: COMPARE_REST,
@@ -153,6 +156,11 @@ impl Coverage {
             flushed: Lsn(0),
             last_nudge: Moment::NEVER,
         }
+    }
+
+    /// Without, the catalog is compared whether anything commits or not: something may have committed that does not show.
+    pub(crate) fn shown_ddl(self, shown: bool) -> Self {
+        Self { shown_ddl: shown, ..self }
     }
 
     /// From now on at this pace.
@@ -323,7 +331,7 @@ impl Coverage {
 
     /// When the next comparison is due.
     fn comparison_at(&self) -> Moment {
-        let timer = if self.dirty { self.ddl_check } else { COMPARE_IDLE };
+        let timer = if self.dirty || !self.shown_ddl { self.ddl_check } else { COMPARE_IDLE };
         let wait = if self.review_pending() { self.compare_rest } else { timer.max(self.compare_rest) };
         self.last_compare.after(wait)
     }

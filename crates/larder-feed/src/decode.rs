@@ -13,6 +13,10 @@
 
 use std::borrow::Cow;
 
+use crate::Plugin;
+use crate::pgoutput::Relations;
+use crate::tuple::Change;
+
 /// The prefix of Larder's own logical messages.
 pub(crate) const MESSAGE_PREFIX: &[u8] = b"larder";
 
@@ -36,7 +40,7 @@ pub(crate) enum Event<'a> {
         /// How.
         kind: Kind,
         /// What is behind that: see [`crate::tuple`].
-        row: &'a [u8],
+        row: Change<'a>,
     },
     /// Relations were emptied.
     Truncate {
@@ -47,6 +51,8 @@ pub(crate) enum Event<'a> {
     DdlAnnounced,
     /// Somebody else's logical message, or one outside any transaction.
     OtherMessage,
+    /// Something that helps to understand what follows.
+    Nothing,
 }
 
 /// How a row changed.
@@ -60,13 +66,46 @@ pub(crate) enum Kind {
     Delete,
 }
 
-/// A qualified name, quotes taken off, in the database's encoding.
+/// What a relation is called.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Name<'a> {
-    /// Schema.
-    pub(crate) schema: Cow<'a, [u8]>,
-    /// Relation.
-    pub(crate) relation: Cow<'a, [u8]>,
+pub(crate) enum Name<'a> {
+    /// By its qualified name, quotes taken off, in the database's encoding.
+    Qualified {
+        /// Schema.
+        schema: Cow<'a, [u8]>,
+        /// Relation.
+        relation: Cow<'a, [u8]>,
+    },
+    /// By its OID.
+    Oid(u32),
+}
+
+/// Reads what a plugin says.
+#[derive(Debug, Default)]
+pub(crate) enum Decoder {
+    /// See the module.
+    #[default]
+    TestDecoding,
+    /// See [`crate::pgoutput`].
+    Pgoutput(Relations),
+}
+
+impl Decoder {
+    /// For a new stream.
+    pub(crate) fn of(plugin: &Plugin) -> Self {
+        match plugin {
+            Plugin::TestDecoding => Self::TestDecoding,
+            Plugin::Pgoutput { .. } => Self::Pgoutput(Relations::default()),
+        }
+    }
+
+    /// The event that a message stands for, or `None` if it is not understood: then anything may have happened.
+    pub(crate) fn decode<'a>(&'a mut self, message: &'a [u8]) -> Option<Event<'a>> {
+        match self {
+            Self::TestDecoding => decode(message),
+            Self::Pgoutput(relations) => relations.decode(message),
+        }
+    }
 }
 
 /// The event that a message spells, or `None` if it is not understood: then anything may have happened.
@@ -106,14 +145,18 @@ fn table(text: &[u8]) -> Option<Event<'_>> {
         _ => return None,
     };
     // Nothing at all: a table without columns.
-    (row.is_empty() || row.starts_with(b" ")).then_some(Event::Change { relation: first, kind, row })
+    (row.is_empty() || row.starts_with(b" ")).then_some(Event::Change {
+        relation: first,
+        kind,
+        row: Change::Printed(row),
+    })
 }
 
 /// `schema.relation`, and what follows it.
 fn name(text: &[u8]) -> Option<(Name<'_>, &[u8])> {
     let (schema, rest) = identifier(text)?;
     let (relation, rest) = identifier(rest.strip_prefix(b".")?)?;
-    Some((Name { schema, relation }, rest))
+    Some((Name::Qualified { schema, relation }, rest))
 }
 
 /// An identifier as `quote_identifier()` spells it: bare, or in double quotes with inner quotes doubled.
@@ -166,11 +209,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn plain<'a>(schema: &'a str, relation: &'a str) -> Name<'a> {
-        Name { schema: Cow::Borrowed(schema.as_bytes()), relation: Cow::Borrowed(relation.as_bytes()) }
+        Name::Qualified {
+            schema: Cow::Borrowed(schema.as_bytes()),
+            relation: Cow::Borrowed(relation.as_bytes()),
+        }
     }
 
     fn change<'a>(schema: &'a str, relation: &'a str, kind: Kind, row: &'a str) -> Option<Event<'a>> {
-        Some(Event::Change { relation: plain(schema, relation), kind, row: row.as_bytes() })
+        Some(Event::Change { relation: plain(schema, relation), kind, row: Change::Printed(row.as_bytes()) })
     }
 
     #[test]

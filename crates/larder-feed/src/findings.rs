@@ -110,7 +110,7 @@ pub(crate) fn refused(account: &Account, error: &ServerError) -> Finding {
         "58P01" if error.message.contains("test_decoding") => finding(
             "test_decoding",
             problem,
-            "install PostgreSQL's contrib modules on the origin (package postgresql-contrib)".to_owned(),
+            "install PostgreSQL's contrib modules on the origin (package postgresql-contrib); where that cannot be done: CREATE PUBLICATION larder FOR ALL TABLES; and [freshness] plugin = \"pgoutput\", publication = \"larder\"".to_owned(),
         ),
         "55P03" => slot_waits(),
         "57P03" => finding("starting", problem, "none needed: Larder tries again until PostgreSQL is ready".to_owned()),
@@ -135,6 +135,41 @@ pub(crate) fn two_servers(account: &Account) -> Finding {
         format!("two connections to {}:{} reached two different servers", account.host, account.port),
         "give [origin] control_url a name or address that always means the same primary".to_owned(),
     )
+}
+
+/// The plugin needs a publication that there is not.
+pub(crate) fn no_publication(name: &str) -> Finding {
+    finding(
+        "publication",
+        format!("there is no publication \"{name}\", which [freshness] publication names"),
+        format!(
+            "CREATE PUBLICATION {} FOR ALL TABLES; (from then on PostgreSQL refuses UPDATE and DELETE of tables without a primary key, unless ALTER TABLE ... REPLICA IDENTITY FULL)",
+            quote(name)
+        ),
+    )
+}
+
+/// Of a publication, whether it holds all tables, and every kind of change as what it is.
+pub(crate) fn publication(name: &str, all_tables: bool, all_changes: bool) -> Option<Finding> {
+    let quoted = quote(name);
+    if !all_tables {
+        return Some(finding(
+            "publication_tables",
+            format!(
+                "publication \"{name}\" is not FOR ALL TABLES: changes that it leaves out would not be seen"
+            ),
+            format!(
+                "DROP PUBLICATION {quoted}; CREATE PUBLICATION {quoted} FOR ALL TABLES; or name another in [freshness] publication"
+            ),
+        ));
+    }
+    (!all_changes).then(|| {
+        finding(
+            "publication_changes",
+            format!("publication \"{name}\" leaves out some kinds of changes, or publishes those of partitions under another name"),
+            format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = false);"),
+        )
+    })
 }
 
 fn no_replication(account: &Account) -> Finding {

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_cache::Tags;
 use larder_core::{FeedHealth, Lsn};
 
-use crate::decode::{Event, Kind, Name, decode};
+use crate::decode::{Decoder, Event, Kind, Name};
 use crate::index::{Index, Named};
 use crate::rows::{Budget, Changed};
+use crate::tuple::Change;
 
 /// Different relations in one transaction that are kept apart. With more, everything is taken to have changed.
 const RELATIONS_MAX: usize = 10_000;
@@ -43,10 +44,10 @@ pub(crate) enum Folded {
     Unknown,
 }
 
-/// The transaction whose changes are arriving. Test_decoding sends one transaction after the other, each when it has
-/// committed.
+/// The transaction whose changes are arriving. The plugins send one transaction after the other, each when it has committed.
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
+    decoder: Decoder,
     open: Option<Open>,
 }
 
@@ -67,6 +68,11 @@ struct Open {
 }
 
 impl Fold {
+    /// Of a new stream.
+    pub(crate) fn new(decoder: Decoder) -> Self {
+        Self { decoder, open: None }
+    }
+
     /// Takes one message in; `start` is its position.
     pub(crate) fn take(
         &mut self,
@@ -76,7 +82,7 @@ impl Fold {
         tags: &Tags,
         health: &FeedHealth,
     ) -> Folded {
-        match (decode(text), &mut self.open) {
+        match (self.decoder.decode(text), &mut self.open) {
             (Some(Event::Begin { xid }), open @ None) => *open = Some(Open { xid, ..Open::default() }),
             (Some(Event::Commit { xid }), Some(open)) => {
                 open.unknown |= open.xid != xid;
@@ -92,7 +98,7 @@ impl Fold {
                 relations.iter().for_each(|name| open.truncate(name));
             }
             (Some(Event::DdlAnnounced), Some(open)) => open.ddl = true,
-            (Some(Event::OtherMessage), _) => {}
+            (Some(Event::OtherMessage | Event::Nothing), _) => {}
             (_, Some(open)) => open.unknown = true,
             (_, None) => return Folded::Unknown,
         }
@@ -101,7 +107,7 @@ impl Fold {
 }
 
 impl Open {
-    fn change(&mut self, name: &Name<'_>, kind: Kind, row: &[u8], index: &Index, tags: &Tags) {
+    fn change(&mut self, name: &Name<'_>, kind: Kind, row: Change<'_>, index: &Index, tags: &Tags) {
         let slot = match kind {
             Kind::Insert => 0,
             Kind::Update => 1,
@@ -125,12 +131,8 @@ impl Open {
 
     /// Where in `changed` a relation is, entered by `new` if it is the first time; `None` if there are too many.
     fn find(&mut self, name: &Name<'_>, new: impl FnOnce(&[u8]) -> Option<Changed>) -> Option<usize> {
-        let same = self.last.strip_prefix(&*name.schema).and_then(|rest| rest.strip_prefix(b"\0"));
-        if same != Some(&*name.relation) {
-            self.last.clear();
-            self.last.extend_from_slice(&name.schema);
-            self.last.push(0);
-            self.last.extend_from_slice(&name.relation);
+        if !name.is(&self.last) {
+            name.spell(&mut self.last);
             self.last_at = self.relations.get(self.last.as_slice()).copied();
         }
         if self.last_at.is_none() {

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 use crate::catalog::{Fingerprint, Loaded};
 use crate::control::Control;
 use crate::coverage::{Coverage, Sampled, Step};
+use crate::decode::Decoder;
 use crate::error::Failure;
 use crate::fold::{Fold, Folded};
 use crate::incarnation::Incarnation;
 use crate::index::Index;
 use crate::stream::{Message, Slot, Stream};
-use crate::{FeedConfig, Shared, findings};
+use crate::{FeedConfig, Plugin, Shared, findings};
 
 /// A walsender that is pinged and says nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ pub(crate) struct Follower<'a> {
     stream: Stream,
     coverage: Coverage,
     fold: Fold,
+    plugin: Plugin,
     index: Index,
     fingerprint: Fingerprint,
     /// Something was changed that could not be attributed: everything cached must die.
@@ -59,26 +61,29 @@ impl<'a> Follower<'a> {
         if !findings.is_empty() {
             return Err(Failure::Preflight(findings));
         }
+        control.publishes(&config.plugin).await?;
         let mut stream = Stream::connect(account).await?;
         let system = stream.identify().await?;
-        let slot = create_slot(&mut stream, shared).await?;
+        let slot = create_slot(&mut stream, &config.plugin, shared).await?;
         if !control.sees(&slot).await? {
             return Err(Failure::Preflight(vec![findings::two_servers(account)]));
         }
         let control = Arc::new(control);
         // After the slot was made: see `Coverage::new`.
         let before = control.sample().await?;
-        stream.start(&slot).await?;
-        let loaded = control.load(next_version(shared), config.share).await?;
+        stream.start(&slot, &config.plugin).await?;
+        let loaded = control.load(next_version(shared), config.share, &config.plugin).await?;
         let now = Moment::now();
         let coverage =
-            Coverage::new(config.max_lag, config.ddl_check, slot.consistent, &before.snapshot, now);
+            Coverage::new(config.max_lag, config.ddl_check, slot.consistent, &before.snapshot, now)
+                .shown_ddl(config.plugin.shows_ddl());
         let mut follower = Self {
             shared,
             control,
             stream,
             coverage,
-            fold: Fold::default(),
+            fold: Fold::new(Decoder::of(&config.plugin)),
+            plugin: config.plugin.clone(),
             index: Index::default(),
             fingerprint: loaded.fingerprint.clone(),
             unknown_change: false,
@@ -239,7 +244,7 @@ impl<'a> Follower<'a> {
             if self.fingerprint.differs(&fingerprint)
                 || self.unknown_change
                 || fingerprint.outlived(&sampled.snapshot)
-                || (touched && self.coverage.reviews(&sampled.snapshot))
+                || (touched && (!self.plugin.shows_ddl() || self.coverage.reviews(&sampled.snapshot)))
             {
                 self.reload().await?;
             } else {
@@ -263,7 +268,8 @@ impl<'a> Follower<'a> {
     /// Reads the catalog anew. Nothing is taken from the stream meanwhile: what was folded in with the old names lies
     /// before the new floor, what comes after it is folded in with the new ones.
     async fn reload(&mut self) -> Result<(), Failure> {
-        let loaded = self.control.load(next_version(self.shared), self.share).await?;
+        self.control.publishes(&self.plugin).await?;
+        let loaded = self.control.load(next_version(self.shared), self.share, &self.plugin).await?;
         self.adopt(loaded, false);
         self.last_message = Moment::now();
         Ok(())
@@ -297,8 +303,8 @@ impl<'a> Follower<'a> {
 }
 
 /// A slot has to wait for every running transaction: when that takes long, the operator is told what it waits for.
-async fn create_slot(stream: &mut Stream, shared: &Shared) -> Result<Slot, Failure> {
-    let mut making = std::pin::pin!(stream.create_slot());
+async fn create_slot(stream: &mut Stream, plugin: &Plugin, shared: &Shared) -> Result<Slot, Failure> {
+    let mut making = std::pin::pin!(stream.create_slot(plugin));
     match tokio::time::timeout(SLOT_PATIENCE, &mut making).await {
         Ok(slot) => slot,
         Err(_) => {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use larder_cache::Tags;
 use larder_core::{FeedHealth, Lsn, relation_tag};
 
-use crate::decode::{Event, decode};
+use crate::decode::{Event, Name, decode};
 use crate::fold::{Fold, Folded};
 use crate::framing::{Framer, KEEP};
 use crate::index::{Index, table};
@@ -98,8 +98,9 @@ fn event(text: &[u8]) {
         _ => return,
     };
     for name in relations {
-        assert!(!name.schema.is_empty() && !name.relation.is_empty());
-        let spelled = [b"table ", &quoted(&name.schema)[..], b".", &quoted(&name.relation), b": DELETE: "];
+        let Name::Qualified { schema, relation } = &name else { panic!("{name:?}") };
+        assert!(!schema.is_empty() && !relation.is_empty());
+        let spelled = [b"table ", &quoted(schema)[..], b".", &quoted(relation), b": DELETE: "];
         match decode(&spelled.concat()) {
             Some(Event::Change { relation, .. }) => assert_eq!(relation, name),
             other => panic!("{name:?} became {other:?}"),

@@ -8,9 +8,10 @@ use larder_core::catalog::{Column, Relation};
 use larder_core::relation_tag;
 use parking_lot::Mutex;
 
+use crate::decode::Name;
 use crate::rows::{Reader, same_lists};
 
-/// Relations by the names that the stream has for them: see [`Index::key`].
+/// Relations by what the stream calls them: see [`Index::key`]; or by OID, big-endian.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     by_name: HashMap<Box<[u8]>, Named>,
@@ -38,13 +39,39 @@ impl Index {
         self.by_name.insert(key, named);
     }
 
-    /// Schema and name in the database's encoding, with a NUL between them, which no name can hold.
+    /// Schema and name in the database's encoding, with a NUL between them, which no name can hold: see [`Name::spell`].
     pub(crate) fn key(schema: &[u8], relation: &[u8]) -> Box<[u8]> {
         [schema, b"\0", relation].concat().into()
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Named> {
         self.by_name.get(key)
+    }
+}
+
+impl Name<'_> {
+    /// Whether that is its key in an index.
+    pub(crate) fn is(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Qualified { schema, relation } => {
+                let rest = key.strip_prefix(&**schema).and_then(|rest| rest.strip_prefix(b"\0"));
+                rest == Some(&**relation)
+            }
+            Self::Oid(oid) => key == oid.to_be_bytes(),
+        }
+    }
+
+    /// Makes that its key.
+    pub(crate) fn spell(&self, key: &mut Vec<u8>) {
+        key.clear();
+        match self {
+            Self::Qualified { schema, relation } => {
+                key.extend_from_slice(schema);
+                key.push(0);
+                key.extend_from_slice(relation);
+            }
+            Self::Oid(oid) => key.extend_from_slice(&oid.to_be_bytes()),
+        }
     }
 }
 

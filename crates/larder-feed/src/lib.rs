@@ -7,8 +7,8 @@
 //!                                    catalog -> the client path
 //! ```
 //!
-//! * `stream`, `wire`, `framing`, `auth`: a thin client for streaming replication with `test_decoding` on a temporary slot;
-//! * `decode`, `tuple`, `index`, `rows`, `fold`: from its text to the tags that a commit touches;
+//! * `stream`, `wire`, `framing`, `auth`: a thin client for streaming replication on a temporary slot;
+//! * `decode`, `tuple`, `pgoutput`, `index`, `rows`, `fold`: from what a plugin says to the tags that a commit touches;
 //! * `visibility`, `coverage`: the guard and the clock, as pure state machines;
 //! * `control`, `catalog`: samples, and the catalog with its fingerprint;
 //! * `follow`: the loop that joins them; `check`, `findings`: what stands in the way, and its remedy.
@@ -42,6 +42,7 @@ pub mod fuzzing;
 mod incarnation;
 mod index;
 pub mod metrics;
+mod pgoutput;
 mod rows;
 mod session;
 mod stream;
@@ -65,11 +66,35 @@ pub struct Account {
     pub connect_timeout: Duration,
 }
 
+/// What tells of changes: the output plugin of the slot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Plugin {
+    /// Part of every PostgreSQL distribution, needs nothing in the database, and shows every transaction.
+    #[default]
+    TestDecoding,
+    /// Built into PostgreSQL; for services that have nothing else. It sends what a publication publishes, which must be
+    /// everything. A transaction that changed the catalog and nothing else is not sent: it is noticed by the event triggers of
+    /// [`setup_sql`], or by comparing the catalog, which is done every [`FeedConfig::ddl_check`] whether anything commits or not.
+    Pgoutput {
+        /// Its name. Larder makes none: with one FOR ALL TABLES, PostgreSQL refuses UPDATE and DELETE of tables that have no
+        /// replica identity.
+        publication: String,
+    },
+}
+
+impl Plugin {
+    /// Whether transactions that changed the catalog and nothing else show.
+    pub(crate) fn shows_ddl(&self) -> bool {
+        *self == Self::TestDecoding
+    }
+}
+
 /// What the feed is told.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct FeedConfig {
     pub account: Account,
+    pub plugin: Plugin,
     pub max_lag: Duration,
     /// How often the catalog is compared while anything commits.
     pub ddl_check: Duration,
@@ -135,8 +160,9 @@ pub async fn check(config: &FeedConfig) -> Vec<Finding> {
 }
 
 /// The catalog as it is now, for `larder explain`; else what stands in the way, with its remedy.
-pub async fn load_catalog(account: &Account) -> Result<Catalog, Vec<Finding>> {
-    let load = async { control::Control::connect(account).await?.load(0, false).await };
+pub async fn load_catalog(config: &FeedConfig) -> Result<Catalog, Vec<Finding>> {
+    let FeedConfig { account, plugin, .. } = config;
+    let load = async { control::Control::connect(account).await?.load(0, false, plugin).await };
     load.await.map(|loaded| loaded.catalog).map_err(|failure| failure.findings(account))
 }
 

@@ -18,7 +18,7 @@ use larder_core::{RowValue, ValueType, row_id};
 
 use crate::decode::Kind;
 use crate::index::Named;
-use crate::tuple::{Printed, Tuple};
+use crate::tuple::{Change, Printed, Tuple};
 
 /// Different rows of one part that a transaction keeps apart, about.
 const ROWS_MAX: usize = 4096;
@@ -141,7 +141,7 @@ impl Reader {
     /// The old row: what is not printed of all old values is NULL.
     fn read_old(&self, tuple: &mut Tuple<'_>, all: bool, cells: &mut Vec<Cell>) -> Option<()> {
         self.read(tuple, all, cells)?;
-        if self.relation.logs_old_rows {
+        if self.relation.logs_old_rows && tuple.leaves_out_nulls() {
             for cell in cells.iter_mut().filter(|cell| matches!(cell, Cell::Absent)) {
                 *cell = Cell::Known(RowValue::Null);
             }
@@ -153,15 +153,11 @@ impl Reader {
     fn rows(
         &self,
         kind: Kind,
-        change: &[u8],
+        change: Change<'_>,
         old: &mut Vec<Cell>,
         new: &mut Vec<Cell>,
     ) -> Option<(bool, bool)> {
-        if change.ends_with(b" (no-tuple-data)") {
-            // A value that ends so has a quote behind it.
-            return None;
-        }
-        let (has_old, mut tuple) = Tuple::first(change);
+        let (has_old, mut tuple) = change.first()?;
         match kind {
             Kind::Insert => {
                 self.read(&mut tuple, false, new)?;
@@ -200,7 +196,7 @@ impl Changed {
     }
 
     /// Adds the rows of a change.
-    pub(crate) fn add(&mut self, kind: Kind, change: &[u8], budget: &mut Budget) {
+    pub(crate) fn add(&mut self, kind: Kind, change: Change<'_>, budget: &mut Budget) {
         if self.rows.iter().all(Option::is_none) {
             return;
         }

@@ -1,5 +1,5 @@
-//! A thin client for the streaming replication protocol: connects, makes a temporary logical slot with
-//! `test_decoding`, and hands out what arrives. It knows no meaning; that is `fold` and `coverage`.
+//! A thin client for the streaming replication protocol: connects, makes a temporary logical slot, and hands out what
+//! arrives. It knows no meaning; that is `fold` and `coverage`.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,9 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use larder_core::Lsn;
 use postgres_protocol::message::frontend;
 
-use crate::Account;
 use crate::error::{Failure, within};
 use crate::wire::Wire;
+use crate::{Account, Plugin};
 
 /// For an answer to an ordinary command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub(crate) enum Message {
     Data {
         /// Position.
         start: Lsn,
-        /// Text of the plugin.
+        /// What the plugin says.
         text: Bytes,
     },
     /// Keepalive: everything that committed at or before `end` has been sent.
@@ -80,10 +80,13 @@ impl Stream {
     }
 
     /// Makes a slot that dies with this connection.
-    pub(crate) async fn create_slot(&mut self) -> Result<Slot, Failure> {
+    pub(crate) async fn create_slot(&mut self, plugin: &Plugin) -> Result<Slot, Failure> {
         let name = format!("larder_{}_{:08x}", std::process::id(), fastrand::u32(..));
-        let sql =
-            format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL test_decoding NOEXPORT_SNAPSHOT");
+        let plugin = match plugin {
+            Plugin::TestDecoding => "test_decoding",
+            Plugin::Pgoutput { .. } => "pgoutput",
+        };
+        let sql = format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL {plugin} NOEXPORT_SNAPSHOT");
         let row = within(SLOT_TIMEOUT, "CREATE_REPLICATION_SLOT", self.wire.query(&sql)).await?;
         let consistent = row.into_iter().nth(1).flatten().and_then(|text| text.parse().ok());
         let consistent = consistent.ok_or_else(|| Failure::Protocol("CREATE_REPLICATION_SLOT".to_owned()))?;
@@ -91,11 +94,16 @@ impl Stream {
     }
 
     /// Lets the changes flow.
-    pub(crate) async fn start(&mut self, slot: &Slot) -> Result<(), Failure> {
-        let sql = format!(
-            "START_REPLICATION SLOT \"{}\" LOGICAL 0/0 (\"include-xids\" '1', \"skip-empty-xacts\" '0')",
-            slot.name
-        );
+    pub(crate) async fn start(&mut self, slot: &Slot, plugin: &Plugin) -> Result<(), Failure> {
+        let options = match plugin {
+            Plugin::TestDecoding => "\"include-xids\" '1', \"skip-empty-xacts\" '0'".to_owned(),
+            // An identifier within a literal.
+            Plugin::Pgoutput { publication } => format!(
+                "proto_version '1', messages 'true', publication_names '\"{}\"'",
+                publication.replace('"', "\"\"").replace('\'', "''")
+            ),
+        };
+        let sql = format!("START_REPLICATION SLOT \"{}\" LOGICAL 0/0 ({options})", slot.name);
         within(COMMAND_TIMEOUT, "START_REPLICATION", async {
             let mut out = BytesMut::new();
             frontend::query(&sql, &mut out)?;

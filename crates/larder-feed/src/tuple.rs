@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 
 use crate::decode::identifier;
+use crate::pgoutput::Sent;
 
 const NEW: &[u8] = b" new-tuple:";
 
@@ -26,57 +27,96 @@ pub(crate) enum Printed<'a> {
     Text(Cow<'a, [u8]>),
 }
 
+/// The rows of a change: as `test_decoding` prints what is behind the kind, or as `pgoutput` sends them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    /// Text.
+    Printed(&'a [u8]),
+    /// The old row (or its key) and the new one.
+    Sent { old: Option<Sent<'a>>, new: Option<Sent<'a>> },
+}
+
 /// Columns that are not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tuple<'a>(&'a [u8]);
+pub(crate) enum Tuple<'a> {
+    /// See [`Change::Printed`].
+    Printed(&'a [u8]),
+    /// And what is behind it, if it is an old row.
+    Sent(Sent<'a>, Option<Sent<'a>>),
+}
+
+impl<'a> Change<'a> {
+    /// The old row (or its key) and, behind it, the new one, if there is an old one: see [`Tuple::behind_old`]. Else the only
+    /// one; `None` if there is none.
+    pub(crate) fn first(self) -> Option<(bool, Tuple<'a>)> {
+        match self {
+            // A value that ends so has a quote behind it.
+            Self::Printed(text) if text.ends_with(b" (no-tuple-data)") => None,
+            Self::Printed(text) => Some(match text.strip_prefix(b" old-key:") {
+                Some(old) => (true, Tuple::Printed(old)),
+                None => (false, Tuple::Printed(text)),
+            }),
+            Self::Sent { old: Some(old), new } => Some((true, Tuple::Sent(old, new))),
+            Self::Sent { old: None, new } => new.map(|new| (false, Tuple::Sent(new, None))),
+        }
+    }
+}
 
 impl<'a> Tuple<'a> {
-    /// The old row (or its key) and the new one behind it, if there is an old one: see [`Tuple::behind_old`]. Else the only one.
-    pub(crate) fn first(change: &'a [u8]) -> (bool, Self) {
-        change.strip_prefix(b" old-key:").map_or((false, Self(change)), |old| (true, Self(old)))
-    }
-
     /// The new row, once all of the old one has been read.
     pub(crate) fn behind_old(self) -> Option<Self> {
-        self.0.strip_prefix(NEW).map(Self)
+        match self {
+            Self::Printed(text) => text.strip_prefix(NEW).map(Self::Printed),
+            Self::Sent(_, new) => new.map(|new| Self::Sent(new, None)),
+        }
+    }
+
+    /// Whether what is missing of an old row is NULL, if all of it was logged.
+    pub(crate) fn leaves_out_nulls(&self) -> bool {
+        matches!(self, Self::Printed(_))
     }
 
     /// The next column and its value; `None` at the end, `Some(None)` if it is not understood, and then nothing more is.
     pub(crate) fn next(&mut self) -> Option<Option<(Cow<'a, [u8]>, Printed<'a>)>> {
-        if self.0.is_empty() || self.0.starts_with(NEW) {
+        let text = match self {
+            Self::Printed(text) => text,
+            Self::Sent(sent, _) => return sent.next(),
+        };
+        if text.is_empty() || text.starts_with(NEW) {
             return None;
         }
-        let column = self.column();
+        let column = column(text);
         if column.is_none() {
-            self.0 = &[];
+            *text = &[];
         }
         Some(column)
     }
+}
 
-    fn column(&mut self) -> Option<(Cow<'a, [u8]>, Printed<'a>)> {
-        let (name, rest) = identifier(self.0.strip_prefix(b" ")?)?;
-        let rest = after_type(rest.strip_prefix(b"[")?)?.strip_prefix(b":")?;
-        // B'0101' is a string of bits.
-        let (value, rest) = match rest.strip_prefix(b"B'").or_else(|| rest.strip_prefix(b"'")) {
-            Some(quoted) => {
-                let (text, rest) = literal(quoted)?;
-                (Printed::Text(text), rest)
-            }
-            None => {
-                let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
-                let (bare, rest) = rest.split_at_checked(end)?;
-                let value = match bare {
-                    b"" => return None,
-                    b"null" => Printed::Null,
-                    b"unchanged-toast-datum" => Printed::Unchanged,
-                    _ => Printed::Text(Cow::Borrowed(bare)),
-                };
-                (value, rest)
-            }
-        };
-        self.0 = rest;
-        Some((name, value))
-    }
+/// The first column; what is left is what is behind it.
+fn column<'a>(text: &mut &'a [u8]) -> Option<(Cow<'a, [u8]>, Printed<'a>)> {
+    let (name, rest) = identifier(text.strip_prefix(b" ")?)?;
+    let rest = after_type(rest.strip_prefix(b"[")?)?.strip_prefix(b":")?;
+    // B'0101' is a string of bits.
+    let (value, rest) = match rest.strip_prefix(b"B'").or_else(|| rest.strip_prefix(b"'")) {
+        Some(quoted) => {
+            let (text, rest) = literal(quoted)?;
+            (Printed::Text(text), rest)
+        }
+        None => {
+            let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+            let (bare, rest) = rest.split_at_checked(end)?;
+            let value = match bare {
+                b"" => return None,
+                b"null" => Printed::Null,
+                b"unchanged-toast-datum" => Printed::Unchanged,
+                _ => Printed::Text(Cow::Borrowed(bare)),
+            };
+            (value, rest)
+        }
+    };
+    *text = rest;
+    Some((name, value))
 }
 
 /// What follows the name of a type and its closing bracket. Arrays have brackets of their own.
@@ -151,7 +191,7 @@ mod tests {
     }
 
     fn rows(change: &str) -> Option<(Option<Vec<Column>>, Vec<Column>)> {
-        let (has_old, mut tuple) = Tuple::first(change.as_bytes());
+        let (has_old, mut tuple) = Change::Printed(change.as_bytes()).first()?;
         let mut old = None;
         if has_old {
             old = Some(columns(&mut tuple)?);

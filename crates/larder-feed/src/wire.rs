@@ -40,7 +40,8 @@ impl Wire {
             ("database", account.database.as_str()),
             ("replication", "database"),
             ("application_name", "larder feed"),
-            ("client_encoding", "UTF8"),
+            // Names and values come in the database's encoding, whatever the plugin.
+            ("client_encoding", "SQL_ASCII"),
             ("options", &format!("-c lock_timeout={SLOT_LOCK_TIMEOUT} -c idle_session_timeout=0 {SPELLING}")),
         ];
         let mut out = BytesMut::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use larder_cache::{ChangeLog, Fence, Moment, Resolved, Tag};
 use larder_core::catalog::{Persistence, Relation, RelationKind};
 use larder_core::{Catalog, FeedHealth, FeedState, relation_tag};
-use larder_feed::{Account, FeedConfig, Shared};
+use larder_feed::{Account, FeedConfig, Plugin, Shared};
 use tokio::sync::oneshot;
 
 use crate::account::{self, UrlError};
@@ -139,7 +139,8 @@ impl FeedBuilder {
             health: Arc::new(FeedHealth::default()),
         };
         // An application's own cache shares nothing by way of the log.
-        let config = FeedConfig { account, max_lag, ddl_check, share: false };
+        let plugin = Plugin::TestDecoding;
+        let config = FeedConfig { account, plugin, max_lag, ddl_check, share: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let following = shared.clone();

@@ -70,6 +70,7 @@ select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, row(
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_ts_parser),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_ts_template),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_language),
+  (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_publication),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_extension),
   (select bit_xor(hash_record_extended(row(xmin, oid), 0)) from pg_catalog.pg_database where datname = current_database()),
   (select bit_xor(hash_record_extended(row(oid, rolname, rolsuper, rolinherit, rolcanlogin, rolbypassrls), 0))

@@ -9,6 +9,7 @@ use larder_core::catalog::{
 use larder_core::{Catalog, ValueType, settings};
 use tokio_postgres::{Client, Error, Row, Statement};
 
+use crate::Plugin;
 use crate::index::Index;
 
 /// The queries, prepared, so that all of them can be sent at once.
@@ -62,7 +63,7 @@ impl Queries {
 }
 
 /// Makes the snapshot of it.
-pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error> {
+pub(crate) fn build(rows: &Rows, version: u64, plugin: &Plugin) -> Result<(Catalog, Index), Error> {
     let header = &rows.header;
     let mut catalog = Catalog {
         version,
@@ -74,7 +75,7 @@ pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error
     };
     let edges = rows.inherits.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let family = Family::new(edges.collect::<Result<_, Error>>()?);
-    let index = relations(&mut catalog, rows, &family)?;
+    let index = relations(&mut catalog, rows, &family, plugin)?;
     catalog.settings = settings_read(&catalog);
     for row in &rows.functions {
         let (name, group) = function(row)?;
@@ -91,15 +92,23 @@ pub(crate) fn build(rows: &Rows, version: u64) -> Result<(Catalog, Index), Error
     Ok((catalog, index))
 }
 
-fn relations(catalog: &mut Catalog, rows: &Rows, family: &Family) -> Result<Index, Error> {
+fn relations(catalog: &mut Catalog, rows: &Rows, family: &Family, plugin: &Plugin) -> Result<Index, Error> {
     let mut index = Index::default();
     let mut found = HashMap::with_capacity(rows.relations.len());
     let mut spelled = Vec::with_capacity(rows.relations.len());
     let equality = Equality::new(&rows.types)?;
     for row in &rows.relations {
-        let relation = relation(row, family, &equality)?;
+        let mut relation = relation(row, family, &equality)?;
+        if *plugin != Plugin::TestDecoding && relation.kind == RelationKind::MaterializedView {
+            // Never published: REFRESH CONCURRENTLY changes its rows, and does not show.
+            relation.persistence = Persistence::Unlogged;
+        }
         let columns = row.try_get::<_, Option<Vec<Vec<u8>>>>(15)?.unwrap_or_default();
-        spelled.push((relation.oid, Index::key(row.try_get(3)?, row.try_get(4)?), columns));
+        let key = match plugin {
+            Plugin::TestDecoding => Index::key(row.try_get(3)?, row.try_get(4)?),
+            Plugin::Pgoutput { .. } => relation.oid.to_be_bytes().into(),
+        };
+        spelled.push((relation.oid, key, columns));
         found.insert(relation.oid, relation);
     }
     // A write to a parent writes its children.

@@ -39,7 +39,9 @@ impl Bench {
     /// Commits at 500.
     fn changes(&mut self, changes: &[(Kind, &str)]) {
         let mut changed = self.begin();
-        changes.iter().for_each(|(kind, change)| changed.add(*kind, change.as_bytes(), &mut self.budget));
+        for (kind, change) in changes {
+            changed.add(*kind, Change::Printed(change.as_bytes()), &mut self.budget);
+        }
         changed.touch(0, &self.whole(), 500);
     }
 
@@ -147,7 +149,7 @@ fn a_part_that_comes_later_is_touched_whole() {
     let mut bench = Bench::new("id:int* v:text", &[&["id"]]);
     let mut changed = bench.begin();
     let late = bench.part(&["v"]);
-    changed.add(Kind::Insert, b" id[integer]:1 v[text]:'x'", &mut bench.budget);
+    changed.add(Kind::Insert, Change::Printed(b" id[integer]:1 v[text]:'x'"), &mut bench.budget);
     assert_eq!(changed.touch(0, &bench.whole(), 500), 1);
     assert_eq!((late.all().last_change(), bench.touched(&["id"], &[int(1)])), (500, (false, vec![true])));
     assert_eq!(bench.begin().rows.len(), 2, "the next transaction knows of it");
@@ -159,13 +161,14 @@ fn a_bulk_change_is_one_of_any_row_and_the_same_row_again_is_not() {
     let mut changed = bench.begin();
     for n in 0..10 * ROWS_MAX {
         let line = format!(" id[integer]:{} v[text]:'x'", n % 100);
-        changed.add(Kind::Update, line.as_bytes(), &mut bench.budget);
+        changed.add(Kind::Update, Change::Printed(line.as_bytes()), &mut bench.budget);
     }
     let kept = |changed: &Changed| changed.rows[0].as_ref().map(Vec::len);
     assert!(kept(&changed).is_some_and(|rows| rows <= ROWS_MAX));
     assert_eq!(bench.budget.rows + kept(&changed).unwrap(), ROWS_IN_ALL);
     for n in 0..10 * ROWS_MAX {
-        changed.add(Kind::Update, format!(" id[integer]:{n} v[text]:'x'").as_bytes(), &mut bench.budget);
+        let line = format!(" id[integer]:{n} v[text]:'x'");
+        changed.add(Kind::Update, Change::Printed(line.as_bytes()), &mut bench.budget);
     }
     assert_eq!((kept(&changed), bench.budget.rows), (None, ROWS_IN_ALL));
     assert_eq!(changed.touch(0, &bench.whole(), 500), 0);
@@ -257,7 +260,7 @@ proptest! {
         let mut changed = bench.begin();
         for (before, after) in changes.iter().filter(|change| **change != (None, None)) {
             let (kind, line) = print(identity, before.as_ref(), after.as_ref());
-            changed.add(kind, line.as_bytes(), &mut bench.budget);
+            changed.add(kind, Change::Printed(line.as_bytes()), &mut bench.budget);
         }
         changed.touch(0, &bench.whole(), 500);
         let inserts_only = changes.iter().all(|(before, _)| before.is_none());

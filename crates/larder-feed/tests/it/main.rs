@@ -7,6 +7,7 @@ mod faults;
 mod login;
 mod meaning;
 mod measure;
+mod pgoutput;
 mod rig;
 mod rows;
 mod stream;

@@ -16,7 +16,7 @@ crate::on_both! {
     settings_and_roles_from_elsewhere_are_seen => super::elsewhere;
 }
 
-const SCHEMA: &str = "create table t (id int primary key, v text); insert into t values (1, 'x');
+pub(crate) const SCHEMA: &str = "create table t (id int primary key, v text); insert into t values (1, 'x');
     create table part (id int) partition by range (id); create table p1 (id int, v text);
     create view w as select * from t; create materialized view m as select * from t;
     create role r1; create role r2; create type mood as enum ('sad');
@@ -118,9 +118,10 @@ async fn everyday(version: PgVersion) {
     assert_eq!(rig.epochs_of("truncate t", false).await, 0);
 }
 
-const MIXED: &str = "begin; insert into t values (3, 'y'); alter table t add column c3 int; commit";
+pub(crate) const MIXED: &str =
+    "begin; insert into t values (3, 'y'); alter table t add column c3 int; commit";
 
-async fn mixed(version: PgVersion) {
+pub(crate) async fn mixed(version: PgVersion) {
     let rig = Rig::start(version, SCHEMA).await;
     let epoch = rig.fence().epoch();
     rig.run(MIXED).await;
@@ -130,7 +131,7 @@ async fn mixed(version: PgVersion) {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
-async fn announced(version: PgVersion) {
+pub(crate) async fn announced(version: PgVersion) {
     let rig = Rig::start(version, SCHEMA).await;
     assert_eq!(rig.epochs_of(MIXED, true).await, 1);
     assert_eq!(rig.catalog().relations[&rig.oid("t").await].columns.len(), 3);

@@ -1,11 +1,12 @@
 //! A server, a feed that follows it, and a client that writes to it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_cache::{Fence, Moment, Tags};
 use larder_core::{Catalog, FeedHealth, relation_tag};
-use larder_feed::{Account, FeedConfig, Shared};
+use larder_feed::{Account, FeedConfig, Plugin, Shared};
 use larder_sandbox::{PgVersion, Postgres, PostgresBuilder};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
@@ -18,6 +19,23 @@ pub(crate) struct Rig {
     pub(crate) shared: Shared,
     pub(crate) feed: JoinHandle<()>,
     pub(crate) client: Client,
+}
+
+thread_local! {
+    static PGOUTPUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From here on in this thread (a test has one of its own) feeds read `pgoutput`.
+pub(crate) fn use_pgoutput() {
+    PGOUTPUT.set(true);
+}
+
+pub(crate) fn plugin() -> Plugin {
+    if PGOUTPUT.get() {
+        Plugin::Pgoutput { publication: "lar'der\"".to_owned() }
+    } else {
+        Plugin::TestDecoding
+    }
 }
 
 impl Drop for Rig {
@@ -41,6 +59,9 @@ impl Rig {
             .unwrap();
         pg.sql("create role larder login replication").unwrap();
         pg.sql(schema).unwrap();
+        if plugin() != Plugin::TestDecoding {
+            pg.sql("create publication \"lar'der\"\"\" for all tables").unwrap();
+        }
         let config = config(&pg, "larder");
         let shared = shared(&config);
         let feed = tokio::spawn(larder_feed::run(config, shared.clone()));
@@ -129,6 +150,7 @@ pub(crate) fn config(pg: &Postgres, user: &str) -> FeedConfig {
             tls: larder_login::OriginTls::default(),
             connect_timeout: Duration::from_secs(5),
         },
+        plugin: plugin(),
         max_lag: Duration::from_secs(1),
         ddl_check: Duration::from_millis(250),
         share: true,

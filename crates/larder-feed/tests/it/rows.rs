@@ -5,6 +5,7 @@ use std::sync::Arc;
 use larder_cache::{Part, Tag};
 use larder_core::catalog::Column;
 use larder_core::{RowValue, relation_tag, row_id};
+use larder_feed::Plugin;
 use larder_sandbox::{PgVersion, Postgres};
 
 use crate::rig::{self, Rig};
@@ -62,7 +63,7 @@ impl Watch {
     }
 }
 
-async fn identities(version: PgVersion) {
+pub(crate) async fn identities(version: PgVersion) {
     let schema = "create table d (id int primary key, code text not null, v text);
         create table f (id int primary key, code text not null, v text); alter table f replica identity full;
         create table u (id int primary key, code text not null, v text); create unique index code on u (code) include (v);
@@ -79,6 +80,12 @@ async fn identities(version: PgVersion) {
         ("late", ["1", "all", "all", "all"], ["a", "all", "all", "all"]),
         ("bare", ["1", "all", "all", "all"], ["a", "all", "all", "all"]),
     ] {
+        if rig::plugin() != Plugin::TestDecoding && ["n", "late", "bare"].contains(&table) {
+            // The publication forbids what the log could not tell.
+            let sql = format!("insert into {table} values (1, 'a'); update {table} set v = 'y'");
+            assert!(rig.client.batch_execute(&sql).await.is_err());
+            continue;
+        }
         let ids = Watch::new(&rig, table, &["id"], &["1", "2", "3"]);
         let codes = Watch::new(&rig, table, &["code"], &["a", "b", "c"]);
         let steps = [
@@ -113,7 +120,7 @@ async fn identities(version: PgVersion) {
     }
 }
 
-async fn statements(version: PgVersion) {
+pub(crate) async fn statements(version: PgVersion) {
     let rig = Rig::start(version, "create table t (id int primary key, v text)").await;
     let rows = Watch::new(&rig, "t", &["id"], &["1", "2", "3"]);
     for (sql, expected) in [
@@ -149,7 +156,7 @@ async fn statements(version: PgVersion) {
     assert_eq!(rig.shared.health.touched_rows.load(std::sync::atomic::Ordering::Relaxed), 14);
 }
 
-async fn toast(version: PgVersion) {
+pub(crate) async fn toast(version: PgVersion) {
     let schema =
         "create table t (id int primary key, big text, v text); alter table t alter big set storage external;
         create table f (big text, id int primary key, v text); alter table f alter big set storage external;
@@ -234,7 +241,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("again", "7", "int4send"),
 ];
 
-async fn values(version: PgVersion) {
+pub(crate) async fn values(version: PgVersion) {
     let mut schema = "create type mood as enum ('sad', 'so ''so'''); create domain counted as int check (value > 0);
         create domain again as counted; create table id (id int);
         create collation loose (locale = 'C'); update pg_collation set collisdeterministic = false where collname = 'loose';
@@ -285,7 +292,7 @@ async fn generated(version: PgVersion) {
     }
 }
 
-async fn odd_names(version: PgVersion) {
+pub(crate) async fn odd_names(version: PgVersion) {
     let schema = r#"create type "odd ]: ""type""" as enum ('a', 'b''[x]:'); create schema s; create type s."t[" as enum ('q');
         create table "t: INSERT: " (" ""a]:'" s."t[", "b c" "odd ]: ""type""", "old-key:" text, "SELECT" int primary key);"#;
     let rig = Rig::start(version, schema).await;
@@ -325,7 +332,7 @@ async fn latin1(version: PgVersion) {
     feed.abort();
 }
 
-async fn bulk(version: PgVersion) {
+pub(crate) async fn bulk(version: PgVersion) {
     let rig = Rig::start(version, "create table t (id int primary key, v text)").await;
     let rows = Watch::new(&rig, "t", &["id"], &["1", "2", "2000"]);
     let many = "insert into t select g, 'x' from generate_series(1, 1000) g";

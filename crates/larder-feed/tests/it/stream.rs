@@ -16,7 +16,7 @@ crate::on_both! {
 
 const T: &str = "create table t (id int primary key, v text); create table other (id int);";
 
-async fn every_kind_of_change(version: PgVersion) {
+pub(crate) async fn every_kind_of_change(version: PgVersion) {
     let rig = Rig::start(version, T).await;
     for sql in [
         "insert into t values (1, 'x')",
@@ -52,7 +52,7 @@ async fn relatives(version: PgVersion) {
     assert_eq!(rig.touched_by("truncate middle", &all).await, ["root", "middle", "leaf", "leaf2"]);
 }
 
-async fn rollback(version: PgVersion) {
+pub(crate) async fn rollback(version: PgVersion) {
     let rig = Rig::start(version, T).await;
     let touched = rig.touched_by("begin; insert into t values (1); rollback", &["t", "other"]).await;
     assert_eq!(touched, [""; 0]);
@@ -61,7 +61,7 @@ async fn rollback(version: PgVersion) {
     assert_eq!(rig.touched_by(sql, &["t", "other"]).await, ["other"]);
 }
 
-async fn two_phase(version: PgVersion) {
+pub(crate) async fn two_phase(version: PgVersion) {
     let rig = Rig::start(version, T).await;
     let prepare = "begin; insert into t values (1); prepare transaction 'g'";
     assert_eq!(rig.touched_by(prepare, &["t", "other"]).await, [""; 0]);
@@ -71,7 +71,7 @@ async fn two_phase(version: PgVersion) {
     assert_eq!(rig.touched_by("rollback prepared 'g'", &["t", "other"]).await, [""; 0]);
 }
 
-async fn odd_names(version: PgVersion) {
+pub(crate) async fn odd_names(version: PgVersion) {
     let schema = r#"create table "a.b: INSERT: c" (id int); create table ", ""x"" é" (id int); create table "SELECT" (id int);"#;
     let rig = Rig::start(version, schema).await;
     let all = [r#""a.b: INSERT: c""#, r#"", ""x"" é""#, r#""SELECT""#];

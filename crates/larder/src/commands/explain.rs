@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::print_text;
 use crate::config::{Config, Effective, Value as _};
-use crate::serve::{account, block_on};
+use crate::serve::{block_on, feed_config};
 
 /// What the key of an answer holds besides the statement (see larder-proxy's `key` and `facts`).
 const KEY: &str = "the text without comments, types, formats and values of parameters, the protocol, the database, \
@@ -37,8 +37,8 @@ pub(crate) fn explain(effective: &Effective, sql: &str, as_json: bool) -> anyhow
 
 /// The catalog, and the search path of Larder's own account.
 async fn read_origin(config: &Config) -> anyhow::Result<(Catalog, Vec<String>)> {
-    let account = account(config).map_err(|finding| super::stated(&[finding]))?;
-    let catalog = larder_feed::load_catalog(&account).await.map_err(|findings| super::stated(&findings))?;
+    let feed = feed_config(config).map_err(|finding| super::stated(&[finding]))?;
+    let catalog = larder_feed::load_catalog(&feed).await.map_err(|findings| super::stated(&findings))?;
     let client = super::connect(config).await?;
     let row = client.query_one("SELECT /* by larder */ current_schemas(true)::text[]", &[]).await?;
     Ok((catalog, row.try_get(0).context("current_schemas() is no list of names")?))

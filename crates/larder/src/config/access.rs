@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use larder_core::Level;
 use larder_login::TlsMode;
 use serde_json::{Value as Json, json};
 
 use super::problem::Problem;
-use super::values::{Auth, Complaint, ListenTls, OriginTls, Value};
+use super::values::{Auth, Complaint, ListenTls, OriginTls, Plugin, Value};
 use super::{Config, KEYS, Source};
 
 /// The name of a file, or nothing.
@@ -140,6 +141,27 @@ pub(super) fn contradictions(config: &Config, sources: &[Source]) -> Vec<Problem
         problems.push(Problem { place: place(path), what: format!("{path}: {what}"), mend: mend.to_owned() });
     };
     super::valkey::contradictions(config, &mut wrong);
+    let freshness = &config.freshness;
+    match (freshness.plugin, freshness.publication.0.is_empty()) {
+        (Plugin::Pgoutput, true) => wrong(
+            "freshness.plugin",
+            "\"pgoutput\" needs a publication to read",
+            "CREATE PUBLICATION larder FOR ALL TABLES; and set [freshness] publication = \"larder\"",
+        ),
+        (Plugin::TestDecoding, false) => wrong(
+            "freshness.publication",
+            "\"test_decoding\" reads no publication",
+            "leave publication out, or set [freshness] plugin = \"pgoutput\"",
+        ),
+        _ => {}
+    }
+    if freshness.plugin == Plugin::Pgoutput && freshness.level == Level::Linearizable {
+        wrong(
+            "freshness.level",
+            "\"linearizable\" cannot be promised with plugin = \"pgoutput\": changes of the catalog made around Larder do not show in its stream",
+            "set level = \"strict\", or plugin = \"test_decoding\"",
+        );
+    }
     let listen = &config.listen;
     let (cert, key) = (listen.tls_cert.get().is_some(), listen.tls_key.get().is_some());
     if cert != key {

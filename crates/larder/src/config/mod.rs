@@ -199,6 +199,8 @@ sections! {
         max_lag: Span = "1s", flag "max-lag";
         /// Output plugin of the logical decoding slot.
         plugin: Plugin = "test_decoding";
+        /// Name of a publication FOR ALL TABLES, for plugin = "pgoutput".
+        publication: Text = "";
         /// How often the catalog is compared while anything commits.
         ddl_check: Span = "250ms";
     }

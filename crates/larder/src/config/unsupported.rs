@@ -2,7 +2,7 @@
 //! name, so that nobody believes that a setting works because it was accepted.
 
 /// Sections and keys (`section.` stands for the whole section).
-const LATER: &[&str] = &["cache.admit_after", "freshness.publication"];
+const LATER: &[&str] = &["cache.admit_after"];
 
 /// Why `section.key` is refused, if it is one of them.
 pub(super) fn path(path: &str) -> Option<String> {

@@ -346,7 +346,9 @@ choices! {
     Plugin {
         /// Part of every PostgreSQL distribution.
         TestDecoding = "test_decoding",
-    } later ["pgoutput"]
+        /// Built into PostgreSQL, for services that do not have the other one. Needs a publication.
+        Pgoutput = "pgoutput",
+    } later []
     /// Shape of log lines.
     Format {
         /// For people.

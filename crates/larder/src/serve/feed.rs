@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::{Shared, security};
-use crate::config::Config;
+use crate::config::{Config, Plugin};
 use crate::events::{Events, Kind};
 
 /// A panic in the feed is a bug; how long until it starts anew.
@@ -103,6 +103,12 @@ pub(crate) fn account(config: &Config) -> Result<Account, Finding> {
 pub(crate) fn feed_config(config: &Config) -> Result<FeedConfig, Finding> {
     Ok(FeedConfig {
         account: account(config)?,
+        plugin: match config.freshness.plugin {
+            Plugin::TestDecoding => larder_feed::Plugin::TestDecoding,
+            Plugin::Pgoutput => {
+                larder_feed::Plugin::Pgoutput { publication: config.freshness.publication.0.clone() }
+            }
+        },
         max_lag: config.freshness.max_lag.0,
         ddl_check: config.freshness.ddl_check.0,
         share: config.shared_tier().is_some(),

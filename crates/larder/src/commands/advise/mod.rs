@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::judged_apart;
 use crate::cli::print_text;
 use crate::config::Effective;
-use crate::serve::{account, block_on};
+use crate::serve::{block_on, feed_config};
 
 /// Reads the statistics, judges every statement as the client path would, and says what that comes to.
 ///
@@ -25,9 +25,8 @@ pub(crate) fn advise(
     effective.require_origin()?;
     let config = &effective.config;
     let (catalog, path, observed) = block_on(async {
-        let account = account(config).map_err(|finding| super::stated(&[finding]))?;
-        let catalog =
-            larder_feed::load_catalog(&account).await.map_err(|findings| super::stated(&findings))?;
+        let feed = feed_config(config).map_err(|finding| super::stated(&[finding]))?;
+        let catalog = larder_feed::load_catalog(&feed).await.map_err(|findings| super::stated(&findings))?;
         let client = super::connect(config).await?;
         if let Some(wanted) = search_path {
             let sql = "SELECT /* by larder */ set_config('search_path', $1, false)";
