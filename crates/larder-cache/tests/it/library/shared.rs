@@ -24,7 +24,7 @@ pub(super) fn begin(server: &Valkey) -> SharedTier {
     begin_at(&server.url())
 }
 
-fn begin_at(url: &str) -> SharedTier {
+pub(super) fn begin_at(url: &str) -> SharedTier {
     let mut config = ValkeyConfig::new(url.parse().unwrap());
     (config.timeout, config.connect_timeout) = (secs(5), secs(5));
     let tier = SharedTier::builder(url).secret(b"0123456789abcdef0123456789abcdef");
