@@ -57,7 +57,7 @@ pub enum Sample {
     Real(f64),
     /// Of a histogram.
     Histogram {
-        /// Upper bounds, `f64::MAX` for the last, and what fell between the bound before and this one.
+        /// Upper bounds, `f64::INFINITY` for the last, and what fell between the bound before and this one.
         buckets: Vec<(f64, u64)>,
         /// All that was measured, added up.
         sum: f64,

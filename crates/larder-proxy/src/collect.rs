@@ -104,7 +104,7 @@ impl Latencies {
             let count = *count as f64;
             if below + count >= wanted {
                 // Beyond the last bound nothing more is known.
-                let width = if *bound == f64::MAX { 0.0 } else { bound - lower };
+                let width = if *bound == f64::INFINITY { 0.0 } else { bound - lower };
                 return Some(lower + width * (wanted - below) / count);
             }
             below += count;
@@ -232,7 +232,7 @@ impl Collector {
     }
 
     fn histogram(&self, of: impl Fn(&WorkerMetrics) -> &Histogram) -> Added {
-        let bounds = BOUNDS.iter().copied().chain([f64::MAX]).enumerate();
+        let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]).enumerate();
         let buckets: Vec<_> =
             bounds.map(|(at, bound)| (bound, self.sum(|worker| of(worker).buckets.get(at)))).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
@@ -277,8 +277,8 @@ mod tests {
 
     #[test]
     fn quantiles_lie_between_the_bounds() {
-        let early = Latencies { counts: vec![(0.001, 10), (0.002, 0), (f64::MAX, 0)] };
-        let late = Latencies { counts: vec![(0.001, 10), (0.002, 100), (f64::MAX, 1)] };
+        let early = Latencies { counts: vec![(0.001, 10), (0.002, 0), (f64::INFINITY, 0)] };
+        let late = Latencies { counts: vec![(0.001, 10), (0.002, 100), (f64::INFINITY, 1)] };
         let since = late.since(&early);
         assert_eq!(since.total(), 101);
         assert!((since.quantile(0.5).unwrap() - 0.001_505).abs() < 1e-9, "{:?}", since.quantile(0.5));

@@ -47,7 +47,7 @@ pub(super) fn families(tier: &SharedTier, fence: &Fence) -> [Family; 6] {
 }
 
 fn histogram(latency: &ValkeyLatency) -> Sample {
-    let bounds = ValkeyLatency::BOUNDS.iter().copied().chain([f64::MAX]);
+    let bounds = ValkeyLatency::BOUNDS.iter().copied().chain([f64::INFINITY]);
     Sample::Histogram { buckets: bounds.zip(latency.counts()).collect(), sum: latency.sum() }
 }
 
