@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use larder_cache::Tags;
 use larder_core::{FeedHealth, Lsn, relation_tag};
 
-use crate::decode::{Event, Name, decode};
+use crate::Plugin;
+use crate::decode::{Decoder, Event, Name, decode};
 use crate::fold::{Fold, Folded};
 use crate::framing::{Framer, KEEP};
 use crate::index::{Index, table};
@@ -90,6 +91,29 @@ pub fn text(input: &[u8]) {
     }
 }
 
+/// Messages of `pgoutput`, each behind its length in two bytes. Nothing panics, and no row of a described relation goes unnoticed.
+pub fn pgoutput(mut input: &[u8]) {
+    let mut index = Index::default();
+    let (t, spelled) = table(1, &[], "id:int* v:text");
+    index.insert(1_u32.to_be_bytes().into(), t, spelled);
+    let (tags, health) = (Tags::default(), FeedHealth::default());
+    let part = tags.get(&relation_tag(1)).part(&["v"]).unwrap();
+    let mut fold = Fold::new(Decoder::of(&Plugin::Pgoutput { publication: String::new() }));
+    for position in 1.. {
+        let Some((length, rest)) = input.split_first_chunk::<2>() else { return };
+        let (message, rest) = rest.split_at(rest.len().min(u16::from_be_bytes(*length).into()));
+        input = rest;
+        let changes =
+            [&health.inserts, &health.updates, &health.deletes].map(|count| count.load(Ordering::Relaxed));
+        if let Folded::Commit(commit) = fold.take(message, Lsn(position), &index, &tags, &health) {
+            let now = [&health.inserts, &health.updates, &health.deletes]
+                .map(|count| count.load(Ordering::Relaxed));
+            let of_rows = health.touched_rows.swap(0, Ordering::Relaxed) > 0;
+            assert!(commit.unknown || changes == now || of_rows || part.all().last_change() == position);
+        }
+    }
+}
+
 /// What is read of one message can be spelled again, and reads the same.
 fn event(text: &[u8]) {
     let relations = match decode(text) {
@@ -128,6 +152,11 @@ mod tests {
     #[test]
     fn inputs_of_feed_stream() {
         replay("feed_stream", super::stream);
+    }
+
+    #[test]
+    fn inputs_of_feed_pgoutput() {
+        replay("feed_pgoutput", super::pgoutput);
     }
 
     #[test]

@@ -138,6 +138,24 @@ fn what_comes_later_is_refused_by_name() {
 }
 
 #[test]
+fn a_publication_goes_with_its_plugin() {
+    let named = ("freshness.publication", "p");
+    let pgoutput = ("freshness.plugin", "pgoutput");
+    for (given, expected) in [
+        (flags(&[pgoutput]), "CREATE PUBLICATION larder FOR ALL TABLES"),
+        (flags(&[named]), "freshness.publication: \"test_decoding\" reads no publication"),
+        (
+            flags(&[pgoutput, named, ("freshness.level", "linearizable")]),
+            "\"linearizable\" cannot be promised",
+        ),
+    ] {
+        let said = complaint(&given);
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(load(&flags(&[pgoutput, named])).is_ok());
+}
+
+#[test]
 fn the_shared_tier_is_described_in_several_ways() {
     let tier = |pairs: &[(&str, &str)]| {
         let url = load(&flags(pairs)).unwrap().config.shared_tier().unwrap().url;

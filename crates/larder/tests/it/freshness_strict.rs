@@ -58,9 +58,20 @@ async fn write_then_read(
 
 #[tokio::test]
 async fn strict_no_read_is_older_than_an_acknowledged_write() {
+    no_read_is_older_than_an_acknowledged_write("", &[]).await;
+}
+
+/// The same from a publication, without which Larder is a plain proxy and says why.
+#[tokio::test]
+async fn strict_holds_with_pgoutput() {
+    let settings = ["freshness.plugin=pgoutput", "freshness.publication=larder"];
+    no_read_is_older_than_an_acknowledged_write("CREATE PUBLICATION larder FOR ALL TABLES", &settings).await;
+}
+
+async fn no_read_is_older_than_an_acknowledged_write(publication: &str, settings: &[&str]) {
     each_version(async |pg: Postgres| {
-        pg.sql(SCHEMA).unwrap();
-        let rig = Rig::new(pg, &[]).await;
+        pg.sql(&format!("{SCHEMA} {publication}")).unwrap();
+        let rig = Rig::new(pg, settings).await;
         let mut clients = [rig.client().await, rig.client().await];
         // After a call of a function the whole catalog is compared before anything is served again.
         let ways: [(&str, u64, &[&str]); 5] = [
