@@ -47,6 +47,7 @@ impl InProcess {
             connect_timeout: Duration::from_secs(5),
             mode: Mode::Serve,
             verify: Verify { sample: 0.0, settle: Duration::from_secs(2) },
+            tracing: None,
             statistics: true,
             level: Level::Strict,
             max_lag: Duration::from_secs(1),

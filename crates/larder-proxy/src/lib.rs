@@ -25,6 +25,7 @@ mod rules;
 mod server;
 mod session;
 mod startup;
+mod trace;
 mod verify;
 mod worker;
 mod yielding;
@@ -47,6 +48,7 @@ pub use mode::Mode;
 pub use queries::QuerySnapshot;
 pub use rules::{Condition, Denied, Rule, Rules, Target, TooManyDenied};
 pub use server::{CountersSnapshot, Proxy, Purge, ReasonSnapshot};
+pub use trace::{Trace, TraceParent, TraceStep, TraceSubject, Tracing};
 pub use verify::Verify;
 
 /// What the client path is told.
@@ -72,6 +74,8 @@ pub struct ProxyConfig {
     pub mode: Mode,
     /// Which answers from memory are compared with the origin's.
     pub verify: Verify,
+    /// Requests and sessions that are traced, if any are. Whether there are any is decided at the start.
+    pub tracing: Option<Arc<Tracing>>,
     /// Whether statements are counted and timed. (For measuring what that costs.)
     pub statistics: bool,
     /// What readers are promised.

@@ -34,6 +34,28 @@ pub(crate) enum Outcome {
     Bypass(Bypass),
 }
 
+impl Outcome {
+    /// The values of the labels `outcome` and `tier`.
+    pub(crate) fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Hit { .. } => ("hit", "l1"),
+            Self::Coalesced { .. } => ("coalesced", "l1"),
+            Self::Shared { .. } => ("hit", "l2"),
+            Self::Miss(_) => ("miss", "origin"),
+            Self::Bypass(_) => ("bypass", "origin"),
+        }
+    }
+
+    /// Why not from memory.
+    pub(crate) fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Miss(why) => Some(why.name()),
+            Self::Bypass(why) => Some(why.name()),
+            Self::Hit { .. } | Self::Coalesced { .. } | Self::Shared { .. } => None,
+        }
+    }
+}
+
 /// Upper bounds of the latency histogram, in seconds: hits take tens of microseconds, misses up to many seconds.
 pub(crate) const BOUNDS: [f64; 21] = [
     0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashTable;
-use larder_cache::TagSet;
+use larder_cache::{Moment, TagSet};
 use larder_core::{Bypass, Catalog, relation_tag};
 use larder_sql::{Effect, Fingerprint, Footprint, Judgement, Kind, Parsed, Settings};
 
@@ -192,6 +192,8 @@ pub(crate) struct Plans {
     hasher: foldhash::quality::RandomState,
     text: usize,
     queries: Arc<Queries>,
+    /// When the latest plan was made: from, to.
+    pub(crate) judged: Option<(Moment, Moment)>,
 }
 
 #[derive(Debug)]
@@ -204,7 +206,13 @@ struct Known {
 
 impl Plans {
     pub(crate) fn new(queries: Arc<Queries>) -> Self {
-        Self { table: HashTable::new(), hasher: foldhash::quality::RandomState::default(), text: 0, queries }
+        Self {
+            table: HashTable::new(),
+            hasher: foldhash::quality::RandomState::default(),
+            text: 0,
+            queries,
+            judged: None,
+        }
     }
 
     /// The plan for a text, made if need be. `types` are the declared parameter types as they came in `Parse`.
@@ -218,11 +226,15 @@ impl Plans {
         let same = |known: &Known| known.facts == facts.id && *known.text == *text && *known.types == *types;
         if let Some(known) = self.table.find_mut(hash, same) {
             if (known.plan.epoch, known.plan.rules) != (epoch, rules) {
+                let begun = Moment::now();
                 known.plan = Rc::new(make(text, types, facts, (epoch, rules), shared, &self.queries).0);
+                self.judged = Some((begun, Moment::now()));
             }
             return Rc::clone(&known.plan);
         }
+        let begun = Moment::now();
         let (plan, forgot) = make(text, types, facts, (epoch, rules), shared, &self.queries);
+        self.judged = Some((begun, Moment::now()));
         if forgot {
             // Plans hold counters that nobody sees any more.
             self.clear();

@@ -122,7 +122,7 @@ impl Proxy {
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let cancels = Arc::new(Cancels::default());
         let (workers_wanted, memory) = (config.workers, config.memory);
-        let has_cache = config.has_cache();
+        let (has_cache, tracing) = (config.has_cache(), config.tracing.clone());
         let settings = Arc::new(ArcSwap::from_pointee(config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = match workers_wanted {
@@ -147,7 +147,7 @@ impl Proxy {
             let (settings, shared, store) = (Arc::clone(&settings), shared.clone(), Arc::clone(&store));
             let (origin_reachable, fills) = (Arc::clone(&origin_reachable), Arc::clone(&fills));
             let (cancels, mode) = (Arc::clone(&cancels), Arc::clone(&mode));
-            let reports = Arc::clone(&reports);
+            let (reports, tracing) = (Arc::clone(&reports), tracing.clone());
             let (doubts, found) = mpsc::channel(verify::MAX_DOUBTS);
             let mut runtime = runtime();
             if !has_cache {
@@ -163,6 +163,7 @@ impl Proxy {
                     store,
                     metrics,
                     plans,
+                    tracing,
                     exchange,
                     origin_reachable,
                     mode,

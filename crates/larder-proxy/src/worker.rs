@@ -23,6 +23,7 @@ use crate::plan::Plans;
 use crate::reply::Answer;
 use crate::session::{Control, Leave, age};
 use crate::startup::{self, Arrival, Begun};
+use crate::trace::Tracing;
 use crate::verify::{self, Doubt, Reports, Sampler};
 use crate::{ProxyConfig, Shared};
 
@@ -38,6 +39,8 @@ pub(crate) struct Worker {
     pub(crate) store: Arc<Store<Answer>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) plans: RefCell<Plans>,
+    /// Who is told of traced requests, if any are traced.
+    pub(crate) tracing: Option<Arc<Tracing>>,
     /// The shared tier, if there is one.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) origin_reachable: Arc<AtomicBool>,

@@ -26,6 +26,7 @@ pub(crate) mod rig;
 mod settle;
 mod share;
 mod statements;
+mod trace;
 mod transaction;
 mod upstream;
 
@@ -45,6 +46,7 @@ use crate::cancel::CancelSeat;
 use crate::clients::{ClientIdentity, ClientSeat, ClientState};
 use crate::metrics::Outcome;
 use crate::pipe::Pipe;
+use crate::trace::Traced;
 use crate::worker::Worker;
 use batch::Batch;
 pub(crate) use control::{Control, Leave};
@@ -135,6 +137,8 @@ pub(crate) struct Session {
     knowledge: Knowledge,
     fill: Option<Fill>,
     last: Option<Outcome>,
+    /// The request under way, if it is traced.
+    trace: Option<Box<Traced>>,
     /// The present, as of the last look at the clock for a lookup.
     now: Moment,
     key: Vec<u8>,
@@ -191,6 +195,7 @@ impl Session {
             knowledge: Knowledge::default(),
             fill: None,
             last: None,
+            trace: None,
             now: Moment::default(),
             key: Vec::new(),
             seat,

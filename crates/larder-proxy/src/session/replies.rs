@@ -243,6 +243,9 @@ impl Session {
 
     fn on_error(&mut self, body: &[u8]) -> Fate {
         self.worker.metrics.failed();
+        if let Some(traced) = &self.trace {
+            traced.fail();
+        }
         self.abandon_fill();
         self.copying_in = false;
         if matches!(backend::error_field(body, b'V'), Some(b"FATAL" | b"PANIC")) {
@@ -391,6 +394,10 @@ impl Session {
         }
         self.copying_in = false;
         self.finish_fill();
+        if self.trace.as_ref().is_some_and(|traced| traced.is_forwarded()) {
+            self.trace_step("reply");
+            self.end_trace();
+        }
         if self.outstanding.is_empty() && status == b'I' {
             self.settled();
         } else if self.outstanding.is_empty() {
@@ -401,6 +408,7 @@ impl Session {
 
     fn served(&mut self, sent: &Sent) {
         self.last = Some(sent.outcome);
+        self.trace_step("origin");
         if !self.worker.config().statistics {
             return;
         }

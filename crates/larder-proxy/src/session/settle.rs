@@ -91,12 +91,23 @@ impl Session {
         let (mut followed, mut probed, mut waited) = (false, false, false);
         let (mut asked, mut adopted) = (None, Vec::new());
         self.now = arrival;
+        let traced = self.worker.tracing.is_some() && self.begin_trace(request, arrival);
         let route = loop {
-            match self.attempt(request, arrival, Way { followed, adopted: &adopted }) {
-                Attempt::Answered => return Ok(()),
+            let attempt = self.attempt(request, arrival, Way { followed, adopted: &adopted });
+            if traced {
+                self.trace_step("memory");
+            }
+            match attempt {
+                Attempt::Answered => {
+                    if traced {
+                        self.end_trace();
+                    }
+                    return Ok(());
+                }
                 Attempt::NeedFacts if !probed => {
                     probed = true;
                     self.probe().await?;
+                    self.trace_step("settings");
                     if std::mem::take(&mut self.knowledge.broke) {
                         self.drop_request(request);
                         return Ok(());
@@ -107,7 +118,9 @@ impl Session {
                 Attempt::NeedBarrier if !waited => {
                     waited = true;
                     let covered = self.worker.shared.fence.wait_covered(arrival, BARRIER);
-                    match self.wait(request, covered).await {
+                    let waited = self.wait(request, covered).await;
+                    self.trace_step("barrier");
+                    match waited {
                         Ok(true) => self.now = Moment::now(),
                         Ok(false) => break Route::bypass(Bypass::BarrierTimeout),
                         Err(Cancelled) => {
@@ -150,6 +163,9 @@ impl Session {
                 }
             }
         };
+        if traced {
+            self.trace_forwarded();
+        }
         self.forward(request, route);
         Ok(())
     }
@@ -170,6 +186,7 @@ impl Session {
                 if may_follow && why != Miss::WriteInFlight && self.may_wait() && !self.is_shadow() =>
             {
                 let _ = self.wait(request, tokio::time::timeout(FOLLOW, other.wait())).await?;
+                self.trace_step("another's query");
                 Ok(Joined::Waited)
             }
             Flight::Lead(guard) => {
@@ -177,7 +194,9 @@ impl Session {
                 let guard = match &key {
                     // What is found there is no newer for a reader who must see a write still on its way.
                     Some(key) if may_ask && why != Miss::WriteInFlight && guard.epoch() == plan.epoch => {
-                        match self.wait(request, self.ask_others(guard, &plan, key)).await? {
+                        let asked = self.wait(request, self.ask_others(guard, &plan, key)).await?;
+                        self.trace_step("shared tier");
+                        match asked {
                             Asked::Adopted(entry) => return Ok(Joined::Adopted(entry)),
                             Asked::Missed(guard) => guard,
                         }
@@ -185,6 +204,7 @@ impl Session {
                     _ => Some(guard),
                 };
                 let permit = self.wait(request, self.place()).await?;
+                self.trace_step("place");
                 // The guard's epoch is the plan's, or the tags may be another catalog's.
                 let guard = guard.filter(|guard| guard.epoch() == plan.epoch);
                 let fill = guard.map(|guard| Fill::new(guard, plan, key, permit));

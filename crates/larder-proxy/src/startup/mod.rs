@@ -22,6 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use larder_cache::Moment;
 use larder_wire::encode::{self, Severity};
 use larder_wire::{HEADER, Peek, peek};
 use tokio::net::TcpStream;
@@ -32,6 +33,7 @@ use crate::access::Authentication;
 use crate::console::AdminSession;
 use crate::pipe::Pipe;
 use crate::session::{Control, Session};
+use crate::trace::{TraceSubject, Traced};
 use crate::worker::Worker;
 use opening::Opened;
 
@@ -94,8 +96,20 @@ pub(crate) async fn open(worker: Rc<Worker>, control: Rc<Control>, arrival: Arri
     let peer = arrival.peer;
     // One and the same for the whole login, whatever is read again meanwhile.
     let config = worker.settings.load_full();
+    let traced = worker.tracing.clone().filter(|tracing| tracing.draws());
+    let traced =
+        traced.map(|tracing| (tracing, Traced::begin(TraceSubject::Session, Moment::now(), "", None)));
+    let steps = traced.as_ref().map(|(_, traced)| traced);
     // Whoever says nothing, or says it byte by byte, goes when the time is over.
-    match timeout(config.access.login_timeout, bring_up(&worker, &config, &control, arrival)).await {
+    let begun =
+        timeout(config.access.login_timeout, bring_up(&worker, &config, &control, arrival, steps)).await;
+    if let Some((tracing, traced)) = traced {
+        if !matches!(begun, Ok(Ok(Some(_)))) {
+            traced.fail();
+        }
+        tracing.send(traced.end(None));
+    }
+    match begun {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
             tracing::debug!(client = %peer, %error, "a client left before its session began");
@@ -113,9 +127,14 @@ async fn bring_up(
     config: &ProxyConfig,
     control: &Rc<Control>,
     arrival: Arrival,
+    traced: Option<&Traced>,
 ) -> io::Result<Option<Begun>> {
     let access = &config.access;
     let Some(mut opened) = opening::read(worker, access, arrival).await? else { return Ok(None) };
+    if let Some(traced) = traced {
+        traced.step("opening");
+        traced.at(&opened.database);
+    }
     if let Some(console) = config.console.as_ref().filter(|console| opened.database == console.database) {
         return match admin::log_in(access, &mut opened, console).await {
             Ok(()) => Ok(Some(Begun::Admin(Box::new(AdminSession::new(
@@ -139,6 +158,9 @@ async fn bring_up(
             verify::log_in(worker, access, &mut opened, &**secrets, false).await
         }
     };
+    if let Some(traced) = traced {
+        traced.step("login");
+    }
     match logged_in {
         Ok(LoggedIn { origin, greeting: Greeting { key, application_name } }) => {
             // A session without a cache never waits here.

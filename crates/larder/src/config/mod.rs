@@ -14,6 +14,7 @@ mod problem;
 mod reload;
 mod render;
 mod rules;
+mod trace;
 mod unsupported;
 mod valkey;
 mod values;
@@ -30,6 +31,7 @@ use problem::Problem;
 pub(crate) use reload::{Reloaded, reload};
 pub(crate) use render::{json, schema, toml};
 use rules::Written;
+use trace::Collector;
 use valkey::{Prefix, Switch, TierUrl};
 pub(crate) use values::{
     Address, Auth, ChangeSource, Count, Filter, Format, Fraction, ListenTls, MaybeSpan, Mode, OriginTls,
@@ -240,6 +242,13 @@ sections! {
         tls_cert: FilePath = "";
         /// File with that certificate's private key, in PEM format.
         tls_key: FilePath = "";
+    }
+    /// Spans of requests for OpenTelemetry.
+    trace: Trace {
+        /// Collector that takes OTLP over HTTP, http://host:4318; none: nothing is traced.
+        endpoint: Collector = "";
+        /// Share of the requests, and of the beginnings of sessions, that are traced, 0 to 1.
+        sample: Fraction = "0.01";
     }
     /// Stopping.
     drain: Drain {

@@ -33,6 +33,7 @@ const LIVE: &[&str] = &[
     "freshness.max_lag",
     "freshness.ddl_check",
     "verify.sample",
+    "trace.sample",
     "drain.grace",
     "drain.client_max_age",
     "log.level",

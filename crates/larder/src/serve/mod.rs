@@ -11,6 +11,8 @@ mod reload;
 mod secrets;
 mod security;
 mod sharing;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -23,7 +25,7 @@ use larder_cache::{Fence, Tags};
 use larder_core::{CatalogCell, FeedHealth, Finding};
 use larder_login::scram::Verifier;
 use larder_login::{OriginTls, Secret};
-use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig, Rules, Verify};
+use larder_proxy::{Access, ConsoleAccess, Proxy, ProxyConfig, Rules, Tracing, Verify};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -191,7 +193,9 @@ impl Larder {
         let access = access(config).map_err(unusable)?;
         let console = Arc::new(AdminConsole::default());
         let admin_database = admin_database(config, &access.seed, &console);
-        let proxy_config = ProxyConfig { console: admin_database, ..proxy_config(config, tls, access) };
+        let (tracing, exporting) = tracing(config)?;
+        let proxy_config =
+            ProxyConfig { console: admin_database, tracing, ..proxy_config(config, tls, access) };
         let proxy = Proxy::start(proxy_config, proxy_shared).map_err(|error| {
             anyhow::anyhow!(
                 "cannot listen on {listen} for clients: {error}\n  -> choose another address: --listen ADDR"
@@ -229,6 +233,7 @@ impl Larder {
         });
         let admin = Admin::new(shared.clone(), console);
         let tasks = vec![
+            tokio::spawn(exporting),
             tokio::spawn(async move {
                 if let Err(error) = admin.serve(admin_listener).await {
                     warn!(%error, "admin HTTP stopped");
@@ -334,6 +339,25 @@ fn banner(config: &Config, larder: &Larder) {
     info!("admin http://{}", larder.admin_addr);
 }
 
+/// Who is told of traces, and what sends them.
+#[cfg(feature = "otlp")]
+fn tracing(config: &Config) -> anyhow::Result<(Option<Arc<Tracing>>, Exporting)> {
+    let Some(url) = config.trace.endpoint.url() else { return Ok((None, Box::pin(std::future::ready(())))) };
+    let traces = traces::Traces::new(url, config.trace.sample.0)?;
+    Ok((Some(traces.tracing.clone()), Box::pin(traces.send())))
+}
+
+#[cfg(not(feature = "otlp"))]
+fn tracing(config: &Config) -> anyhow::Result<(Option<Arc<Tracing>>, Exporting)> {
+    anyhow::ensure!(
+        config.trace.endpoint.url().is_none(),
+        "[trace] endpoint: this larder was built without traces\n  -> build it with the feature otlp, or take the key away"
+    );
+    Ok((None, Box::pin(std::future::ready(()))))
+}
+
+type Exporting = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A file that the configuration names cannot be used: that is a configuration to mend.
 fn unusable(finding: Finding) -> anyhow::Error {
     ConfigErrors::file(finding.problem, finding.remedy).into()
@@ -366,6 +390,7 @@ fn proxy_config(config: &Config, origin_tls: OriginTls, access: Access) -> Proxy
             Mode::Shadow => larder_proxy::Mode::Shadow,
             Mode::Bypass => larder_proxy::Mode::Bypass,
         },
+        tracing: None,
         statistics: config.admin.statistics.0,
         verify: Verify { sample: config.verify.sample.0, settle: settle(config.freshness.ddl_check.0) },
         level: config.freshness.level,

@@ -105,7 +105,11 @@ impl Shared {
         crate::logging::set_level(&config.log);
         self.fence.set_max_lag(config.freshness.max_lag.0);
         self.proxy.rules().configure(effective.rules());
-        self.proxy.reconfigure(ProxyConfig { console, ..proxy_config(config, tls, access) });
+        let tracing = now.tracing.clone();
+        if let Some(tracing) = &tracing {
+            tracing.set_sample(config.trace.sample.0);
+        }
+        self.proxy.reconfigure(ProxyConfig { console, tracing, ..proxy_config(config, tls, access) });
         if let Some((teller, config)) = feed {
             teller.send_replace(config);
         }

@@ -43,6 +43,7 @@ mod shared_faults;
 mod shared_tier;
 mod tls_clients;
 mod tls_origin;
+mod traces;
 mod transparency;
 mod transparency_extended;
 mod transparency_login;
