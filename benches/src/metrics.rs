@@ -38,9 +38,14 @@ impl Queries {
         self
     }
 
+    /// Answered from memory.
+    pub(crate) fn hits(&self) -> f64 {
+        self.hits
+    }
+
     /// The share of hits; nothing if there was nothing.
     pub(crate) fn hit_ratio(&self) -> Option<f64> {
-        (self.all > 0.0).then(|| self.hits / self.all)
+        (self.all > 0.0).then(|| self.hits() / self.all)
     }
 
     /// Why statements were not answered from memory, with their numbers.

@@ -128,6 +128,8 @@ pub struct Column {
     /// changed or deleted, the log has its old value, or that is the new one. Of a partitioned table this says nothing about
     /// its partitions.
     pub in_identity: bool,
+    /// Its value is computed from other columns of the row.
+    pub generated: bool,
 }
 
 /// All overloads of one function name in one schema, judged by the worst of them.

@@ -128,7 +128,7 @@ pub(crate) fn table(oid: u32, ancestors: &[u32], columns: &str) -> (Arc<Relation
             _ => 25,
         };
         let (value_type, in_identity) = (ValueType::of_oid(type_oid), full || kind.ends_with('*'));
-        Some(Column { name: name.to_owned(), type_oid, value_type, in_identity })
+        Some(Column { name: name.to_owned(), type_oid, value_type, in_identity, generated: false })
     };
     let columns: Vec<_> = columns.split_whitespace().filter_map(column).collect();
     let spelled = columns.iter().map(|column| column.name.clone().into_bytes()).collect();

@@ -21,6 +21,7 @@ mod pipe;
 mod plan;
 mod queries;
 mod reply;
+mod rows;
 mod rules;
 mod server;
 mod session;

@@ -19,6 +19,7 @@ use crate::facts::Facts;
 use crate::key;
 use crate::queries::{Queries, QueryCounters};
 use crate::reply::Shape;
+use crate::rows::{Dependencies, RowWrites};
 use crate::rules::Subject;
 
 /// Plans kept per worker; beyond it all are forgotten (they are cheap to make again).
@@ -47,7 +48,7 @@ pub(crate) struct Plan {
 pub(crate) struct Read {
     /// OIDs of what the answer depends on.
     pub(crate) relations: Box<[u32]>,
-    pub(crate) tags: TagSet,
+    pub(crate) dependencies: Dependencies,
     /// `/* larder: ttl=… */`, or a rule's: the shorter one.
     pub(crate) ttl: Option<Duration>,
     /// See [`larder_sql::ReadPlan::varies`].
@@ -75,7 +76,16 @@ pub(crate) struct PlannedEffect {
 pub(crate) enum Writes {
     Nothing,
     Tags(TagSet),
+    /// Of rows, if the parameters say which.
+    Rows(Rc<RowWrites>),
     Everything,
+}
+
+impl Read {
+    /// What the answer with that key depends on.
+    pub(crate) fn tags(&self, key: &[u8]) -> TagSet {
+        self.dependencies.tags(key.strip_prefix(&*self.extended_key).unwrap_or_default())
+    }
 }
 
 impl PlannedEffect {
@@ -91,10 +101,14 @@ impl PlannedEffect {
         }
     }
 
-    fn of(effect: &Effect, epoch: u64, shared: &Shared) -> Self {
+    fn of(effect: &Effect, types: &[u8], epoch: u64, shared: &Shared) -> Self {
         let writes = match &effect.writes {
             Footprint::Nothing => Writes::Nothing,
-            Footprint::Relations(relations) => Writes::Tags(tags(relations, shared)),
+            Footprint::Relations(relations) => {
+                let tags = tags(relations, shared);
+                RowWrites::of(effect, types, Arc::clone(&tags))
+                    .map_or(Writes::Tags(tags), |rows| Writes::Rows(Rc::new(rows)))
+            }
             Footprint::Everything => Writes::Everything,
         };
         // A session that made a temporary object learns of it by reading its facts again.
@@ -168,7 +182,7 @@ impl Plan {
                 let stripped = larder_sql::strip_comments(text);
                 let stripped = stripped.trim();
                 Ok(Read {
-                    tags: tags(&plan.relations, shared),
+                    dependencies: Dependencies::of(&plan, types, shared),
                     relations: plan.relations.as_slice().into(),
                     ttl: plan.ttl,
                     varies: plan.varies,
@@ -179,8 +193,11 @@ impl Plan {
         };
         // Without a search path an operator of the user's own goes unnoticed.
         let unresolved = facts.is_unknown() && kind == Kind::Select;
-        let effect =
-            if unresolved { PlannedEffect::unknown() } else { PlannedEffect::of(&effect, epoch, shared) };
+        let effect = if unresolved {
+            PlannedEffect::unknown()
+        } else {
+            PlannedEffect::of(&effect, types, epoch, shared)
+        };
         Self { kind, read, effect, epoch, rules, shape: RefCell::default(), query: None }
     }
 }

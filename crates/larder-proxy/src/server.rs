@@ -260,7 +260,13 @@ impl Proxy {
                 self.store.purge_all();
                 entries
             }
-            Purge::Tag(tag) => self.store.purge(|_, tags| tags.iter().any(|known| Arc::ptr_eq(known, tag))),
+            Purge::Tag(tag) => {
+                let parts = tag.parts();
+                let is_of = |known: &Arc<Tag>| {
+                    Arc::ptr_eq(known, tag) || parts.iter().any(|part| Arc::ptr_eq(known, part.all()))
+                };
+                self.store.purge(|_, tags| tags.iter().any(is_of))
+            }
             Purge::Query(fingerprint) => self.store.purge(|key, _| {
                 key::text(key).is_some_and(|text| larder_sql::digest(text).fingerprint == fingerprint)
             }),

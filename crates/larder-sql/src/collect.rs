@@ -10,7 +10,7 @@ use larder_core::Bypass;
 use pg_raw_parse::raw::SetOperation;
 use pg_raw_parse::{Node, nodes};
 
-use crate::facts::{Query, Source, SourceId};
+use crate::facts::{BranchId, Query, Source, SourceId};
 use crate::names::Name;
 use crate::scope::{Derived, Item, Level, MAX_STEPS};
 
@@ -36,7 +36,9 @@ pub(crate) fn collect(statement: Node<'_>) -> Query {
 impl Collector {
     /// A walk that has seen nothing yet.
     pub(crate) fn new() -> Self {
-        Self { query: Query::default(), levels: vec![Level::default()], steps: MAX_STEPS, depth: 0 }
+        let mut query = Query::default();
+        let outermost = Level { branch: query.add_branch(None), ..Level::default() };
+        Self { query, levels: vec![outermost], steps: MAX_STEPS, depth: 0 }
     }
 
     /// Runs `inside` one level of nesting deeper; past the limit the statement is given up instead.
@@ -53,7 +55,8 @@ impl Collector {
 
     /// Runs `inside` in a query level of its own.
     fn in_level<T: Default>(&mut self, inside: impl FnOnce(&mut Self) -> T) -> T {
-        self.levels.push(Level::default());
+        let branch = self.query.add_branch(None);
+        self.levels.push(Level { branch, ..Level::default() });
         let result = self.deeper(inside);
         self.levels.pop();
         result
@@ -118,11 +121,18 @@ impl Collector {
             self.output(target, &mut outputs);
         }
         self.expressions(select.distinct_clause());
-        self.expression(select.where_clause());
+        self.condition(select.where_clause());
         self.expressions(select.group_clause());
         self.expression(select.having_clause());
         self.expressions(select.window_clause());
         outputs
+    }
+
+    /// WHERE of the current level.
+    pub(crate) fn condition(&mut self, node: Node<'_>) {
+        self.expression(node);
+        let branch = self.branch();
+        self.conditions(node, branch, 0);
     }
 
     /// Adds what one element of a select list puts out.
@@ -232,8 +242,28 @@ impl Collector {
             self.query.give_up();
             return None;
         };
-        self.query.relations.push(name);
-        Some(self.query.relations.len() - 1)
+        let branch = self.branch();
+        Some(self.query.add_relation(name, branch))
+    }
+
+    /// The branch of FROM in which the walk is.
+    pub(crate) fn branch(&self) -> BranchId {
+        self.levels.last().map_or(0, |level| level.branch)
+    }
+
+    /// Runs `inside` in another branch of FROM of the same level.
+    pub(crate) fn in_branch<T>(&mut self, branch: BranchId, inside: impl FnOnce(&mut Self) -> T) -> T {
+        let around = self.branch();
+        self.enter_branch(branch);
+        let result = inside(self);
+        self.enter_branch(around);
+        result
+    }
+
+    fn enter_branch(&mut self, branch: BranchId) {
+        if let Some(level) = self.levels.last_mut() {
+            level.branch = branch;
+        }
     }
 
     /// Makes an item visible in the current level.

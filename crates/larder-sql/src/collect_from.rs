@@ -7,7 +7,8 @@ use pg_raw_parse::list::NodeList;
 use pg_raw_parse::{Node, nodes};
 
 use crate::collect::{Collector, implied_name};
-use crate::facts::Source;
+use crate::conditions;
+use crate::facts::{ChangeKind, Source};
 use crate::names::Name;
 use crate::scope::{Derived, Item};
 
@@ -78,14 +79,24 @@ impl Collector {
     /// Both sides stay visible under their own names, which is more than SQL allows when the join has an alias.
     fn join(&mut self, join: &nodes::JoinExpr) -> Option<()> {
         let before = self.levels.last()?.items.len();
-        self.deeper(|walk| walk.item(join.larg()))?;
-        self.deeper(|walk| walk.item(join.rarg()))?;
+        let sides = self.sides(join, self.branch());
+        self.deeper(|walk| walk.in_branch(sides.left, |walk| walk.item(join.larg())))?;
+        self.deeper(|walk| walk.in_branch(sides.right, |walk| walk.item(join.rarg())))?;
         self.expression(join.quals());
+        if let Some(branch) = sides.on {
+            self.conditions(join.quals(), branch, before);
+        }
         if join.is_natural || !join.using_clause().is_empty() {
             self.operator("=");
         }
         for alias in [join.alias(), join.join_using_alias()].into_iter().flatten() {
             let stars = self.levels.last()?.items.get(before..)?.to_vec();
+            for item in &stars {
+                // Outside of the join these names, if they mean anything, mean something else.
+                if let Item::Base { relation, .. } = item {
+                    self.query.hide(*relation);
+                }
+            }
             let outputs = Derived { stars, ..Derived::default() }.renamed(&column_names(Some(alias)));
             self.add_item(Item::Derived {
                 outputs: Rc::new(outputs),
@@ -166,7 +177,10 @@ impl Collector {
     }
 
     pub(crate) fn insert(&mut self, insert: &nodes::InsertStmt) {
-        self.target(insert.relation(), insert.with_clause());
+        let target = self.target(insert.relation(), insert.with_clause());
+        if let Some(rows) = conditions::inserted(insert) {
+            self.change(target, ChangeKind::Insert(rows));
+        }
         self.expressions(insert.cols());
         match insert.select_stmt() {
             Node::None => {}
@@ -187,17 +201,21 @@ impl Collector {
     }
 
     pub(crate) fn update(&mut self, update: &nodes::UpdateStmt) {
-        self.target(update.relation(), update.with_clause());
+        let target = self.target(update.relation(), update.with_clause());
+        if let Some(assigned) = conditions::assigned(update.target_list()) {
+            self.change(target, ChangeKind::Update(assigned));
+        }
         self.add_from_list(update.from_clause());
         self.assignments(update.target_list());
-        self.expression(update.where_clause());
+        self.condition(update.where_clause());
         self.returning(update.returning_clause());
     }
 
     pub(crate) fn delete(&mut self, delete: &nodes::DeleteStmt) {
-        self.target(delete.relation(), delete.with_clause());
+        let target = self.target(delete.relation(), delete.with_clause());
+        self.change(target, ChangeKind::Delete);
         self.add_from_list(delete.using_clause());
-        self.expression(delete.where_clause());
+        self.condition(delete.where_clause());
         self.returning(delete.returning_clause());
     }
 

@@ -7,6 +7,7 @@ impl Effect {
     pub fn unknown() -> Self {
         Self {
             writes: Footprint::Everything,
+            rows: None,
             settings: Settings::Anything,
             reverts: true,
             isolation: true,
@@ -18,6 +19,11 @@ impl Effect {
 
     /// The effect of both, in either order.
     pub fn add(&mut self, other: Self) {
+        self.rows = match (&self.writes, &other.writes) {
+            (Footprint::Nothing, _) => other.rows,
+            (_, Footprint::Nothing) => self.rows.take(),
+            _ => None,
+        };
         self.writes.add(other.writes);
         self.settings = self.settings.max(other.settings);
         self.reverts |= other.reverts;

@@ -47,7 +47,11 @@ impl Collector {
 
     fn visit(&mut self, node: Node<'_>) {
         match node {
-            Node::None | Node::A_Star(_) | Node::ParamRef(_) | Node::SetToDefault(_) => {}
+            Node::None | Node::A_Star(_) | Node::SetToDefault(_) => {}
+            Node::ParamRef(parameter) => {
+                let number = usize::try_from(parameter.number).unwrap_or_default();
+                *self.query.parameters.entry(number).or_default() += 1;
+            }
             // Modifiers of types, names in indirections.
             Node::Integer(_) | Node::Float(_) | Node::Boolean(_) | Node::BitString(_) => {}
             Node::String(string) => self.text(string.sval().unwrap_or_default()),

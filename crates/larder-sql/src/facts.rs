@@ -7,7 +7,7 @@
 //! PostgreSQL would read as a date at run time (and so could be 'now')? An element refers only to elements before
 //! it, so stage two classifies all of them in one pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use larder_core::Bypass;
@@ -59,6 +59,16 @@ pub(crate) struct Query {
     pub(crate) fields: BTreeSet<Field>,
     /// Where values come from.
     pub(crate) sources: Vec<Source>,
+    /// The branch of FROM that each of `relations` stands in; `None` if nothing can be said about its rows.
+    places: Vec<Option<BranchId>>,
+    /// The branches, each with the one around it.
+    branches: Vec<Option<BranchId>>,
+    /// What is said about the rows.
+    pub(crate) conditions: Vec<Condition>,
+    /// What it does to the rows of its only target.
+    pub(crate) change: Option<Change>,
+    /// How often each parameter is used.
+    pub(crate) parameters: BTreeMap<usize, usize>,
     /// The first reason found in the text alone.
     pub(crate) refusal: Option<Bypass>,
     /// It holds a construct that was not understood, so its effect is not known either.
@@ -102,6 +112,77 @@ pub(crate) struct Field {
     /// Positions in `relations` of which every one must have a column of that name for the reference to be a
     /// column for certain; `None` if it cannot be proven.
     pub(crate) proof: Option<Vec<usize>>,
+}
+
+/// Position in [`Query::branches`].
+pub(crate) type BranchId = usize;
+
+/// An equality that holds in a branch: see [`crate::conditions`].
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) branch: BranchId,
+    pub(crate) column: ColumnUse,
+    pub(crate) equals: Operand,
+}
+
+/// A column: of the only one of these relations (positions in [`Query::relations`]) that has it.
+#[derive(Debug)]
+pub(crate) struct ColumnUse {
+    pub(crate) name: Box<str>,
+    pub(crate) relations: Vec<usize>,
+}
+
+/// What a column is equal to.
+#[derive(Debug)]
+pub(crate) enum Operand {
+    /// Another column.
+    Column(ColumnUse),
+    /// One of these.
+    AnyOf(Vec<Constant>),
+}
+
+/// What a statement does to rows.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Of which relation, by its position in [`Query::relations`].
+    pub(crate) target: usize,
+    pub(crate) kind: ChangeKind,
+}
+
+/// See [`Change`].
+#[derive(Debug)]
+pub(crate) enum ChangeKind {
+    Delete,
+    Update(Vec<Assigned>),
+    Insert(Vec<Vec<Assigned>>),
+}
+
+/// A column's new value, if the text gives it.
+#[derive(Debug)]
+pub(crate) struct Assigned {
+    pub(crate) column: Box<str>,
+    pub(crate) value: Option<Constant>,
+}
+
+/// A value, as the text gives it.
+#[derive(Debug, Clone)]
+pub(crate) struct Constant {
+    pub(crate) spelling: Spelling,
+    /// What it is converted to, or its elements are.
+    pub(crate) cast: Option<Name>,
+}
+
+/// See [`Constant`].
+#[derive(Debug, Clone)]
+pub(crate) enum Spelling {
+    /// As it stands there, quotes taken off.
+    Text(Box<str>),
+    /// `$1`.
+    Parameter(usize),
+    /// Each element of the array `$1`.
+    Elements(usize),
+    /// Each element of an array, spelt like [`Spelling::Text`].
+    Array(Box<str>),
 }
 
 /// Position in [`Query::sources`].
@@ -151,6 +232,36 @@ impl Query {
     /// The statement reads the same only from this server version on.
     pub(crate) fn needs_version(&mut self, version: u32) {
         self.min_version = self.min_version.max(version);
+    }
+
+    /// Adds a branch of a FROM clause, within another one or not.
+    pub(crate) fn add_branch(&mut self, within: Option<BranchId>) -> BranchId {
+        self.branches.push(within);
+        self.branches.len() - 1
+    }
+
+    /// Adds a relation that is read, and returns its position.
+    pub(crate) fn add_relation(&mut self, name: Name, branch: BranchId) -> usize {
+        self.relations.push(name);
+        self.places.push(Some(branch));
+        self.relations.len() - 1
+    }
+
+    /// Its name means something else from here on.
+    pub(crate) fn hide(&mut self, relation: usize) {
+        if let Some(place) = self.places.get_mut(relation) {
+            *place = None;
+        }
+    }
+
+    /// Where a relation stands.
+    pub(crate) fn branch_of(&self, relation: usize) -> Option<BranchId> {
+        self.places.get(relation).copied().flatten()
+    }
+
+    /// A branch and those around it, from the inside.
+    pub(crate) fn around(&self, branch: BranchId) -> impl Iterator<Item = BranchId> + '_ {
+        std::iter::successors(Some(branch), |inner| self.branches.get(*inner).copied().flatten())
     }
 
     /// Adds to the arena.

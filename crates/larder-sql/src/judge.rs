@@ -16,6 +16,7 @@ use crate::functions::{
     stable_allowed,
 };
 use crate::names::Name;
+use crate::rows::{RowSet, Rows};
 use crate::types::{TypeUse, Types, Value};
 use crate::{Effect, Footprint, Kind, Settings, parse};
 
@@ -31,6 +32,9 @@ pub(crate) struct Judge<'a> {
     catalog: &'a Catalog,
     /// Relations that the answer depends on.
     pub(crate) relations: BTreeSet<u32>,
+    /// Those of them of which any row may matter, and the rows of the others.
+    pub(crate) whole: BTreeSet<u32>,
+    pub(crate) rows: Vec<RowSet>,
     /// Custom settings that the answer depends on.
     pub(crate) settings: BTreeSet<String>,
     /// Views, and relations with policies, that were seen: each is expanded once.
@@ -46,6 +50,16 @@ pub(crate) struct Judge<'a> {
     pub(crate) effect: Effect,
 }
 
+/// How much of a relation a query can see.
+enum Seen {
+    /// Any row.
+    Whole,
+    /// These.
+    Rows(RowSet),
+    /// What was accounted for elsewhere.
+    Elsewhere,
+}
+
 /// One query with the path that its names are resolved along.
 struct Scope<'a> {
     query: &'a Query,
@@ -58,6 +72,8 @@ impl<'a> Judge<'a> {
         Self {
             catalog,
             relations: BTreeSet::new(),
+            whole: BTreeSet::new(),
+            rows: Vec::new(),
             settings: BTreeSet::new(),
             expanded: BTreeSet::new(),
             refusal: None,
@@ -75,10 +91,11 @@ impl<'a> Judge<'a> {
 
     /// Judges a query and everything that it refers to.
     pub(crate) fn query(&mut self, query: &Query, path: &[String]) {
-        self.query_within(query, path, MAX_VIEW_DEPTH);
+        self.query_within(query, path, MAX_VIEW_DEPTH, None);
     }
 
-    fn query_within(&mut self, query: &Query, path: &[String], depth: usize) {
+    /// `stand_in` is the position of a relation that stands for rows which were accounted for already.
+    fn query_within(&mut self, query: &Query, path: &[String], depth: usize, stand_in: Option<usize>) {
         if let Some(reason) = query.refusal {
             self.refuse(reason);
         }
@@ -96,14 +113,22 @@ impl<'a> Judge<'a> {
             // Which values an implicit conversion applies to is not known.
             self.danger(Bypass::UserFunction);
         }
-        for relation in &query.relations {
-            self.relation(relation, path, depth);
+        let rows = Rows::new(query, self.catalog, path);
+        for (position, relation) in query.relations.iter().enumerate() {
+            self.relation(relation, path, depth, || match stand_in {
+                Some(known) if known == position => Seen::Elsewhere,
+                _ => rows.of(position).map_or(Seen::Whole, Seen::Rows),
+            });
         }
         query.calls.iter().for_each(|call| self.call(&scope, call));
         query.operators.iter().for_each(|operator| self.operator(operator, path));
         query.casts.iter().for_each(|cast| self.cast(&scope, cast));
         query.fields.iter().for_each(|field| self.field(&scope, field));
         query.targets.iter().for_each(|target| self.target(target, path));
+        let only = query.change.as_ref().filter(|_| query.targets.len() == 1);
+        if let (Some(change), Footprint::Relations(_)) = (only, &self.effect.writes) {
+            self.effect.rows = rows.changed(change);
+        }
     }
 
     fn refuse(&mut self, reason: Bypass) {
@@ -116,7 +141,7 @@ impl<'a> Judge<'a> {
         self.effect = Effect::unknown();
     }
 
-    fn relation(&mut self, name: &Name, path: &[String], depth: usize) {
+    fn relation(&mut self, name: &Name, path: &[String], depth: usize, seen: impl FnOnce() -> Seen) {
         if name.schema().is_some_and(|schema| schema.starts_with("pg_temp")) {
             self.danger(Bypass::TemporaryTable);
             return;
@@ -125,6 +150,14 @@ impl<'a> Judge<'a> {
         match found.filter(|_| name.is_in(&self.catalog.database)) {
             Some(relation) if relation.kind == RelationKind::View => self.view(&relation, depth),
             Some(relation) => {
+                match seen() {
+                    Seen::Elsewhere => {}
+                    Seen::Rows(rows) => self.rows.push(rows),
+                    Seen::Whole => {
+                        self.whole.insert(relation.oid);
+                        self.whole.extend(&relation.descendants);
+                    }
+                }
                 self.base(&relation, depth);
                 for descendant in &relation.descendants {
                     match self.catalog.relations.get(descendant).cloned() {
@@ -161,11 +194,8 @@ impl<'a> Judge<'a> {
         let before = self.refusal;
         for policy in &relation.policies {
             let (schema, name) = (quoted(&relation.schema), quoted(&relation.name));
-            self.definition(
-                &format!("SELECT FROM {schema}.{name} WHERE {policy}"),
-                depth,
-                Bypass::RowSecurity,
-            );
+            let text = format!("SELECT FROM {schema}.{name} WHERE {policy}");
+            self.definition(&text, depth, Bypass::RowSecurity, Some(0));
         }
         if self.refusal != before {
             self.refusal = Some(Bypass::RowSecurity);
@@ -184,13 +214,13 @@ impl<'a> Judge<'a> {
             return;
         }
         match &view.view_query {
-            Some(text) => self.definition(text, depth, Bypass::OpaqueView),
+            Some(text) => self.definition(text, depth, Bypass::OpaqueView, None),
             None => self.danger(Bypass::OpaqueView),
         }
     }
 
     /// A query that the catalog holds; `opaque` is the reason if it is not understood.
-    fn definition(&mut self, text: &str, depth: usize, opaque: Bypass) {
+    fn definition(&mut self, text: &str, depth: usize, opaque: Bypass, stand_in: Option<usize>) {
         let (statements, _) = parse::parse(text);
         let query = match statements.as_slice() {
             [statement] if statement.kind == Kind::Select => statement.query.as_deref(),
@@ -198,7 +228,9 @@ impl<'a> Judge<'a> {
         };
         match (query, depth.checked_sub(1)) {
             // It names everything but pg_catalog in full.
-            (Some(query), Some(depth)) => self.query_within(query, &["pg_catalog".to_owned()], depth),
+            (Some(query), Some(depth)) => {
+                self.query_within(query, &["pg_catalog".to_owned()], depth, stand_in);
+            }
             _ => self.danger(opaque),
         }
     }

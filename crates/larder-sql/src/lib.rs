@@ -13,6 +13,7 @@
 mod collect;
 mod collect_from;
 mod comments;
+mod conditions;
 mod digest;
 mod effect;
 mod expression;
@@ -28,6 +29,7 @@ mod lexer;
 mod names;
 mod parse;
 mod relative;
+mod rows;
 mod scope;
 mod source;
 mod types;
@@ -40,6 +42,7 @@ use larder_core::{Bypass, Catalog};
 pub use crate::comments::strip_comments;
 pub use crate::digest::{Digest, Fingerprint, digest};
 pub use crate::relative::mentions_relative_time;
+pub use crate::rows::{Given, Parameter, RowColumn, RowSet};
 
 use crate::facts::{Hints, Statement};
 use crate::judge::Judge;
@@ -103,6 +106,11 @@ pub struct Begin {
 pub struct ReadPlan {
     /// OIDs of every relation that the answer depends on, views expanded, sorted, without duplicates.
     pub relations: Vec<u32>,
+    /// Those of them of which any row may matter. Of the others, only these:
+    pub whole: Vec<u32>,
+    /// the rows that matter, for each time that the statement names a relation. What lies below such a relation (partitions,
+    /// children) is meant with it.
+    pub rows: Vec<RowSet>,
     /// Names of the custom settings (`app.tenant`) whose values it depends on, in lower case, sorted: read by the
     /// query, by views in it, or by the policies of its relations.
     pub settings: Vec<String>,
@@ -121,6 +129,9 @@ pub struct ReadPlan {
 pub struct Effect {
     /// Rows it may write.
     pub writes: Footprint,
+    /// More about [`Footprint::Relations`], if it is known: the rows before and after, as groups of which the columns given here
+    /// are known.
+    pub rows: Option<Vec<Vec<RowColumn>>>,
     /// Settings of the session that it may change (SET, functions that could call set_config, ...).
     pub settings: Settings,
     /// It may take back what the transaction has changed of the settings: its end, ROLLBACK TO a savepoint.
@@ -225,15 +236,18 @@ fn judge_statement(
     if statement.plans_only && matches!(changes.writes, Footprint::Relations(_)) {
         // Planning evaluates functions, but writes nothing itself.
         changes.writes = Footprint::Nothing;
+        changes.rows = None;
     }
     effect.add(changes);
     match statement.refusal.or(judge.refusal) {
         Some(reason) => (Err(reason), effect),
         None => {
             let views = judge.expanded.difference(&judge.relations).copied().collect();
+            let rows = judge.rows.into_iter().filter(|rows| !judge.whole.contains(&rows.relation)).collect();
             let relations = judge.relations.into_iter().collect();
+            let whole = judge.whole.into_iter().collect();
             let settings = judge.settings.into_iter().collect();
-            (Ok(ReadPlan { relations, settings, views, varies, ttl: None }), effect)
+            (Ok(ReadPlan { relations, whole, rows, settings, views, varies, ttl: None }), effect)
         }
     }
 }

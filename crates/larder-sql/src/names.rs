@@ -20,6 +20,11 @@ impl Name {
         Self { database: None, schema: None, name: name.into() }
     }
 
+    /// Of something that PostgreSQL ships.
+    pub(crate) fn built_in(name: &str) -> Self {
+        Self { schema: Some("pg_catalog".into()), ..Self::plain(name) }
+    }
+
     /// The parts of a list of strings; `None` if it is anything else.
     pub(crate) fn from_list(list: &NodeList) -> Option<Self> {
         Self::from_parts(list.iter().map(Node::as_str))

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::facts::SourceId;
+use crate::facts::{BranchId, SourceId};
 
 /// One query level.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(crate) struct Level {
     pub(crate) tables: Vec<(Box<str>, Rc<Derived>)>,
     /// Items of the FROM list so far.
     pub(crate) items: Vec<Item>,
+    /// The branch of FROM in which the next item stands.
+    pub(crate) branch: BranchId,
 }
 
 /// One item of a FROM list.

@@ -100,6 +100,22 @@ pub fn parameter_values(parameters: &[u8]) -> impl Iterator<Item = Option<&[u8]>
     (0..count).map_while(move |_| reader.value())
 }
 
+/// A parameter's format code and value; `None` is NULL.
+pub type BoundValue<'a> = (u16, Option<&'a [u8]>);
+
+/// The parameters of [`Bind::rest`].
+pub fn bound_values(rest: &[u8]) -> Option<Vec<BoundValue<'_>>> {
+    let mut reader = Reader(rest);
+    let formats = reader.counted(2)?.get(2..)?.as_chunks::<2>().0;
+    let format = |at: usize| match formats {
+        [] => Some(0),
+        [one] => Some(u16::from_be_bytes(*one)),
+        each => each.get(at).map(|one| u16::from_be_bytes(*one)),
+    };
+    let count = reader.count()?;
+    (0..count).map(|at| Some((format(at)?, reader.value()?))).collect()
+}
+
 /// Reads a `Describe` or `Close` body.
 pub fn target(body: &[u8]) -> Option<Target<'_>> {
     let mut reader = Reader(body);

@@ -10,6 +10,7 @@
 //! (`01/02/2026`, a time without the offset of its zone) has no value. The log's spelling depends on settings of the feed's
 //! own session, and what it looks like with others has no value either.
 
+mod array;
 mod numeric;
 mod time;
 
@@ -90,6 +91,12 @@ impl ValueType {
             2950 => Some(Self::Uuid),
             _ => None,
         }
+    }
+
+    /// What is assigned to a column of such a type is what it holds then: it is not rounded or filled up. (Blanks at the end of
+    /// a text that is too long are cut off.)
+    pub const fn is_stored_as_given(self) -> bool {
+        matches!(self, Self::Integer | Self::Text | Self::Bytes | Self::Uuid | Self::Boolean | Self::Date)
     }
 
     /// A value in a statement or a parameter in text format: as PostgreSQL prints it, or as people write it if that can mean

@@ -176,10 +176,12 @@ fn columns(row: &Row, equality: &Equality) -> Result<Vec<Column>, Error> {
     let types = row.try_get::<_, Option<Vec<u32>>>(13)?.unwrap_or_default();
     let told_apart = row.try_get::<_, Option<Vec<bool>>>(16)?.unwrap_or_default();
     let in_identity = row.try_get::<_, Option<Vec<bool>>>(17)?.unwrap_or_default();
-    let columns = names.into_iter().zip(types).zip(told_apart.into_iter().zip(in_identity));
-    let columns = columns.map(|((name, type_oid), (told_apart, in_identity))| {
+    let generated = row.try_get::<_, Option<Vec<bool>>>(19)?.unwrap_or_default();
+    let flags = told_apart.into_iter().zip(in_identity).zip(generated);
+    let columns = names.into_iter().zip(types).zip(flags);
+    let columns = columns.map(|((name, type_oid), ((told_apart, in_identity), generated))| {
         let value_type = equality.of(type_oid).filter(|_| told_apart);
-        Column { name, type_oid, value_type, in_identity }
+        Column { name, type_oid, value_type, in_identity, generated }
     });
     Ok(columns.collect())
 }

@@ -76,13 +76,14 @@ select c.oid, n.nspname::text, c.relname::text,
        c.relkind not in ('r', 'p') or c.oid in (select relid from effects),
        case when c.relkind in ('v', 'm') and n.nspname not in ('pg_catalog', 'information_schema')
             then pg_get_viewdef(c.oid) end,
-       a.names, a.types, p.policies, a.spelled, a.told_apart, a.in_identity, c.relreplident = 'f'
+       a.names, a.types, p.policies, a.spelled, a.told_apart, a.in_identity, c.relreplident = 'f', a.generated
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join (select t.attrelid, array_agg(t.attname::text order by t.attnum) as names, array_agg(t.atttypid order by t.attnum) as types,
                     array_agg(convert_to(t.attname::text, getdatabaseencoding()::text) order by t.attnum) as spelled,
                     -- Not by a collation of its own, and in the log (what is generated when it is read is not).
                     array_agg(t.attgenerated <> 'v' and coalesce(l.collisdeterministic, true) order by t.attnum) as told_apart,
-                    array_agg(r.relreplident = 'f' or coalesce(t.attnum = any (k.attnums), false) order by t.attnum) as in_identity
+                    array_agg(r.relreplident = 'f' or coalesce(t.attnum = any (k.attnums), false) order by t.attnum) as in_identity,
+                    array_agg(t.attgenerated <> '' order by t.attnum) as generated
                from pg_catalog.pg_attribute t join pg_catalog.pg_class r on r.oid = t.attrelid
                left join pg_catalog.pg_collation l on l.oid = t.attcollation
                left join identity_index k on k.indrelid = t.attrelid

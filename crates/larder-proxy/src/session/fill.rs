@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use larder_cache::{Discard, FillGuard, Moment};
+use larder_cache::{Discard, FillGuard, Moment, TagSet};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -19,6 +19,8 @@ pub(crate) struct Fill {
     /// Taken before the query was sent: holds the position and the epoch for which the answer is true.
     guard: FillGuard<Answer>,
     plan: Rc<Plan>,
+    /// What the answer depends on.
+    tags: TagSet,
     /// In the extended protocol: what is executed.
     prepared: Option<Rc<Prepared>>,
     frames: BytesMut,
@@ -35,12 +37,23 @@ impl Fill {
     pub(crate) fn new(
         guard: FillGuard<Answer>,
         plan: Rc<Plan>,
+        tags: TagSet,
         shared_key: Option<Vec<u8>>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let started = Moment::now();
         let frames = BytesMut::new();
-        Self { guard, plan, prepared: None, frames, started, complete: false, shared_key, _permit: permit }
+        Self {
+            guard,
+            plan,
+            tags,
+            prepared: None,
+            frames,
+            started,
+            complete: false,
+            shared_key,
+            _permit: permit,
+        }
     }
 
     /// It is this statement that brings the answer.
@@ -93,7 +106,7 @@ impl Session {
         let answer = Answer { frames: Bytes::copy_from_slice(&fill.frames), columns };
         // Both are counts of what is shared, or nothing.
         let gift = fill.shared_key.and_then(|key| Some((key, fill.guard.claim()?, answer.clone())));
-        match fill.guard.store(answer, std::sync::Arc::clone(&read.tags), ttl, cost) {
+        match fill.guard.store(answer, fill.tags, ttl, cost) {
             Ok(()) => {
                 if let Some((key, claim, answer)) = gift {
                     self.share(&claim, &key, &answer, ttl, cost);

@@ -13,10 +13,10 @@ use super::Session;
 use super::check::Check;
 use super::expect::{Closing, Expect, Sent};
 use super::fill::Fill;
-use super::portal::Unnamed;
+use super::portal::{Bound, Unnamed};
 use super::statements::Prepared;
 use crate::metrics::Outcome;
-use crate::plan::{Plan, PlannedEffect};
+use crate::plan::{Plan, PlannedEffect, Writes};
 
 /// How a request that goes to the origin is accounted for, and what becomes of its replies.
 #[derive(Debug)]
@@ -76,11 +76,11 @@ impl Session {
         let deallocates = plan.as_ref().and_then(|plan| self.deallocates(plan, text.unwrap_or_default()));
         let outcome = match &plan {
             Some(plan) => {
-                self.prepare_session_for(plan);
+                self.prepare_session_for(plan, Some(&[]));
                 own_reason(plan, route.outcome)
             }
             None => {
-                self.expect_effect(&PlannedEffect::unknown());
+                self.expect_effect(&PlannedEffect::unknown(), None);
                 route.outcome
             }
         };
@@ -102,8 +102,8 @@ impl Session {
     }
 
     /// What a statement needs or changes besides its effect on data.
-    fn prepare_session_for(&mut self, plan: &Plan) {
-        self.expect_effect(&plan.effect);
+    fn prepare_session_for(&mut self, plan: &Plan, bind: Option<&[u8]>) {
+        self.expect_effect(&plan.effect, bind);
         match &plan.kind {
             Kind::Begin(begin) if self.transaction.status == b'I' => {
                 self.transaction.plain =
@@ -190,8 +190,13 @@ impl Session {
         };
         let prepared = self.ensure_upstream(bind.statement);
         let replaced = self.replace_portal(bind.portal);
+        let plan = self.effect_plan_of(prepared.as_ref());
+        let writes_rows = plan.is_some_and(|plan| matches!(plan.effect.writes, Writes::Rows(_)));
+        let values = writes_rows.then(|| Bytes::copy_from_slice(bind.rest));
         match prepared {
-            Some(prepared) => drop(self.portals.insert(Bytes::copy_from_slice(bind.portal), prepared)),
+            Some(prepared) => {
+                self.portals.insert(Bytes::copy_from_slice(bind.portal), Bound { prepared, values });
+            }
             None => drop(self.portals.remove(bind.portal)),
         }
         self.outstanding.push(Expect::Bind(replaced));
@@ -206,7 +211,7 @@ impl Session {
             Expect::DescribeStatement(prepared, plan)
         } else {
             self.settle_portal(target.name);
-            let prepared = self.portals.get(target.name).cloned();
+            let prepared = self.portals.get(target.name).map(|bound| Rc::clone(&bound.prepared));
             let plan = prepared.as_ref().and_then(|prepared| self.plan_of(prepared));
             Expect::DescribePortal(prepared, plan)
         };
@@ -223,17 +228,20 @@ impl Session {
     ) -> Option<()> {
         let execute = frontend::execute(body)?;
         self.settle_portal(execute.portal);
-        let prepared = self.portals.get(execute.portal).cloned();
+        let (prepared, values) = match self.portals.get(execute.portal).cloned() {
+            Some(Bound { prepared, values }) => (Some(prepared), values),
+            None => (None, None),
+        };
         let plan = self.effect_plan_of(prepared.as_ref());
         let text = || prepared.as_ref().and_then(|prepared| prepared.text());
         let deallocates = plan.as_ref().and_then(|plan| self.deallocates(plan, text()?.0));
         let outcome = match &plan {
             Some(plan) => {
-                self.prepare_session_for(plan);
+                self.prepare_session_for(plan, values.as_deref());
                 own_reason(plan, outcome)
             }
             None => {
-                self.expect_effect(&PlannedEffect::unknown());
+                self.expect_effect(&PlannedEffect::unknown(), None);
                 outcome
             }
         };
@@ -298,7 +306,7 @@ impl Session {
             b'F' if self.skipping => {}
             b'F' => {
                 self.ends_batch();
-                self.expect_effect(&PlannedEffect::unknown());
+                self.expect_effect(&PlannedEffect::unknown(), None);
                 self.outstanding.push(Expect::Function);
             }
             _ => self.go_blind("a message type that Larder does not know"),
@@ -326,7 +334,7 @@ impl Session {
                 self.pause.fate |= matches!(self.unnamed, Unnamed::Run { .. });
                 let prepared = self.statements.remove(b"");
                 let ends_stale = std::mem::take(&mut self.stale_unnamed);
-                self.expect_effect(&PlannedEffect::unknown());
+                self.expect_effect(&PlannedEffect::unknown(), None);
                 let outcome = Outcome::Bypass(Bypass::TooLong);
                 let (started, captured, deallocates, query) = (Moment::now(), false, None, None);
                 let ends_portal = true;
@@ -351,7 +359,9 @@ impl Session {
                 self.unsynced = true;
                 let replaced = self.replace_portal(&first);
                 match self.ensure_upstream(&second) {
-                    Some(prepared) => drop(self.portals.insert(first.into(), prepared)),
+                    Some(prepared) => {
+                        self.portals.insert(first.into(), Bound { prepared, values: None });
+                    }
                     None => drop(self.portals.remove(&first[..])),
                 }
                 self.outstanding.push(Expect::Bind(replaced));

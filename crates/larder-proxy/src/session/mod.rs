@@ -55,7 +55,7 @@ use fill::Fill;
 use knowledge::Knowledge;
 use pause::Pause;
 use plain::Plain;
-use portal::Unnamed;
+use portal::{Bound, Unnamed};
 use statements::{Prepared, Statements};
 use transaction::{Deferred, Pending, Transaction};
 
@@ -108,7 +108,7 @@ pub(crate) struct Session {
 
     outstanding: Outstanding,
     statements: Statements,
-    portals: HashMap<Bytes, Rc<Prepared>, foldhash::quality::RandomState>,
+    portals: HashMap<Bytes, Bound, foldhash::quality::RandomState>,
     /// The client closed the unnamed statement (by a simple query answered here) but the origin still has one.
     stale_unnamed: bool,
     /// The client's unnamed portal.

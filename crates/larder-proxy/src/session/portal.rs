@@ -41,6 +41,14 @@ impl Unnamed {
     }
 }
 
+/// A portal at the origin.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) prepared: Rc<Prepared>,
+    /// Its Bind message after the names, if it says which rows are written.
+    pub(crate) values: Option<Bytes>,
+}
+
 impl Session {
     /// In a transaction, as far as the client can tell.
     pub(super) fn in_transaction(&self) -> bool {
@@ -62,7 +70,7 @@ impl Session {
         match self.replace_portal(name) {
             Unnamed::Same => {}
             Unnamed::Run { prepared, bind } if self.run_again(&prepared, &bind).is_some() => {
-                self.portals.insert(Bytes::new(), Rc::clone(&prepared));
+                self.portals.insert(Bytes::new(), Bound { prepared: Rc::clone(&prepared), values: None });
                 self.outstanding.push(Expect::Rerun(Unnamed::Run { prepared, bind }));
             }
             ended => {

@@ -152,7 +152,7 @@ impl Session {
                 if let Some(Expect::Execute(sent)) = self.outstanding.front()
                     && sent.ran_another()
                 {
-                    self.expect_effect(&PlannedEffect::unknown());
+                    self.expect_effect(&PlannedEffect::unknown(), None);
                 }
                 self.acknowledge();
             }

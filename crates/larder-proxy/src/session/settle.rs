@@ -207,7 +207,8 @@ impl Session {
                 self.trace_step("place");
                 // The guard's epoch is the plan's, or the tags may be another catalog's.
                 let guard = guard.filter(|guard| guard.epoch() == plan.epoch);
-                let fill = guard.map(|guard| Fill::new(guard, plan, key, permit));
+                let tags = plan.read.as_ref().ok().map(|read| read.tags(&self.key));
+                let fill = guard.zip(tags).map(|(guard, tags)| Fill::new(guard, plan, tags, key, permit));
                 Ok(Joined::Go(fill))
             }
             Flight::Follow(_) | Flight::Alone => Ok(Joined::Go(None)),

@@ -72,7 +72,7 @@ impl Session {
         }
         let config = self.worker.config();
         let ttl = config.jittered(read.ttl.unwrap_or(config.ttl));
-        let offer = Offer { record, key, value, tags: Arc::clone(&read.tags), ttl };
+        let offer = Offer { record, key, value, tags: read.tags(&self.key), ttl };
         guard.adopt(offer).map_err(|(guard, _)| guard)
     }
 

@@ -7,6 +7,7 @@ use larder_sql::Settings;
 use super::Session;
 use super::portal::Unnamed;
 use crate::plan::{PlannedEffect, Writes};
+use crate::rows::RowMarks;
 
 /// The transaction at the origin.
 #[derive(Debug)]
@@ -58,10 +59,14 @@ pub(crate) struct Deferred {
     pub(crate) text: String,
 }
 
+/// Writes of rows that are told apart in one transaction; what comes after is taken for a write of the whole relation.
+const MAX_ROW_WRITES: usize = 256;
+
 /// What the statements under way may have changed, until they are acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     tags: Vec<TagSet>,
+    rows: Vec<RowMarks>,
     everything: bool,
     catalog: bool,
     lock: bool,
@@ -70,36 +75,46 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    fn add(&mut self, effect: &PlannedEffect) {
+    fn add(&mut self, effect: &PlannedEffect, bind: Option<&[u8]>) {
         self.epoch.get_or_insert(effect.epoch);
-        match &effect.writes {
-            Writes::Nothing => {}
-            Writes::Tags(tags) => {
-                // A transaction repeats itself; one entry per statement plan is enough.
-                if !self.everything && !self.tags.iter().any(|known| std::sync::Arc::ptr_eq(known, tags)) {
-                    self.tags.push(std::sync::Arc::clone(tags));
+        match (&effect.writes, bind) {
+            (Writes::Nothing, _) => {}
+            (Writes::Rows(rows), Some(bind)) if self.rows.len() < MAX_ROW_WRITES => {
+                if !self.everything {
+                    self.rows.push(rows.marks(bind));
                 }
             }
-            Writes::Everything => self.everything(),
+            (Writes::Rows(rows), _) => self.relations(&rows.relations),
+            (Writes::Tags(tags), _) => self.relations(tags),
+            (Writes::Everything, _) => self.everything(),
         }
         self.catalog |= effect.catalog;
         self.lock |= effect.lock;
     }
 
+    fn relations(&mut self, tags: &TagSet) {
+        // A transaction repeats itself; one entry per statement plan is enough.
+        if !self.everything && !self.tags.iter().any(|known| std::sync::Arc::ptr_eq(known, tags)) {
+            self.tags.push(std::sync::Arc::clone(tags));
+        }
+    }
+
     pub(crate) fn everything(&mut self) {
         self.everything = true;
         self.tags.clear();
+        self.rows.clear();
     }
 
     fn writes(&self) -> bool {
-        self.everything || !self.tags.is_empty()
+        self.everything || !self.tags.is_empty() || !self.rows.is_empty()
     }
 }
 
 impl Session {
-    /// A statement with this effect is about to be sent.
-    pub(crate) fn expect_effect(&mut self, effect: &PlannedEffect) {
-        self.pending.add(effect);
+    /// A statement with this effect is about to be sent. With its parameters, if they are known (the Bind message after the
+    /// names; empty in the simple protocol), it is known which rows it writes.
+    pub(crate) fn expect_effect(&mut self, effect: &PlannedEffect, bind: Option<&[u8]>) {
+        self.pending.add(effect, bind);
         if !matches!(effect.writes, Writes::Nothing) {
             self.transaction.wrote = true;
         }
@@ -146,6 +161,7 @@ impl Session {
         for tag in self.pending.tags.iter().flat_map(|tags| tags.iter()) {
             tag.mark(now);
         }
+        self.pending.rows.iter().for_each(|rows| rows.mark(now));
         if self.pending.lock {
             self.news = now;
         }

@@ -93,7 +93,7 @@ impl Session {
         }
         let prepared = match tag {
             b'B' => self.statements.get(frontend::bind(body)?.statement).cloned(),
-            b'E' => self.portals.get(frontend::execute(body)?.portal).cloned(),
+            b'E' => self.portals.get(frontend::execute(body)?.portal).map(|bound| Rc::clone(&bound.prepared)),
             _ => return None,
         };
         let text = prepared.as_ref().and_then(|prepared| prepared.text());

@@ -65,8 +65,21 @@ const BUILT_IN_TYPES: &[(&str, char)] = &[
     ("xml", 'U'),
 ];
 
+/// OIDs by which [`ValueType`] knows types.
+const REAL_OIDS: [(&str, u32); 8] = [
+    ("bool", 16),
+    ("int8", 20),
+    ("int4", 23),
+    ("text", 25),
+    ("varchar", 1043),
+    ("date", 1082),
+    ("numeric", 1700),
+    ("uuid", 2950),
+];
+
 fn add_type(catalog: &mut Catalog, schema: &str, name: &str, class: TypeClass, category: char) -> u32 {
-    let oid = 20_000 + u32::try_from(catalog.type_names.len()).unwrap();
+    let real = REAL_OIDS.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid);
+    let oid = real.unwrap_or(20_000 + u32::try_from(catalog.type_names.len()).unwrap());
     catalog.type_names.insert(oid, (schema.into(), name.into()));
     let entry = Type { oid, schema: schema.into(), class, category, parts: None };
     catalog.types.entry(name.into()).or_default().push(entry);
@@ -152,7 +165,8 @@ fn add_relation(catalog: &mut Catalog, schema: &str, name: &str, kind: RelationK
         let (name, kind) = column.split_once(':').unwrap();
         let found = catalog.type_names.iter().find(|(_, (_, named))| named == kind);
         let type_oid = *found.expect(kind).0;
-        Column { name: name.into(), type_oid, value_type: ValueType::of_oid(type_oid), in_identity: false }
+        let (value_type, in_identity) = (ValueType::of_oid(type_oid), name == "id");
+        Column { name: name.into(), type_oid, value_type, in_identity, generated: name == "made" }
     });
     let relation = Relation {
         oid,

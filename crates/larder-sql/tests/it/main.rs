@@ -5,6 +5,7 @@ mod catalog;
 mod effects;
 mod kinds;
 mod robustness;
+mod rows;
 mod servers;
 mod text;
 mod verdicts;

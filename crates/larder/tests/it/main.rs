@@ -36,6 +36,7 @@ mod robustness;
 mod robustness_huge;
 mod robustness_malformed;
 mod rolling;
+mod rows_oracle;
 mod secure;
 mod serve;
 mod shared;
