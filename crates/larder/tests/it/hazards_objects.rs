@@ -3,7 +3,7 @@
 
 use larder_testkit::{PgVersion, Postgres, each_version, frame, pg};
 
-use crate::freshness::{Client, Protocol, Rig};
+use crate::freshness::{Client, Protocol, Rig, Served};
 use crate::twins::{ROLES, Twins, login, rig};
 
 /// Extensions of which both servers have all.
@@ -160,7 +160,8 @@ async fn cached(twins: &mut Twins, sql: &str) -> Result<(), String> {
     for round in 0.. {
         let found = binary(&mut twins.larder, sql).await;
         assert_eq!(found, expected, "{sql}, binary, round {round}");
-        if twins.larder.value("SHOW larder.last").await.starts_with("hit") {
+        let how = twins.larder.value("SHOW larder.last").await;
+        if (Served { frames: found, how }).is_hit() {
             return Ok(());
         }
         if round > 200 {
