@@ -63,7 +63,8 @@ async fn picture(client: &AdminClient, rows: usize) -> anyhow::Result<String> {
         "calls", "hit %", "origin s", "saved s", "not cached"
     );
     for row in queries.rows.iter().take(rows) {
-        let query: String = cell(row, 14).chars().take(TEXT).collect();
+        // The text is the last column, whatever is shown before it.
+        let query: String = cell(row, row.len().saturating_sub(1)).chars().take(TEXT).collect();
         let _ = writeln!(
             text,
             "{:>10} {:>6} {:>11} {:>11}  {:<18} {query}",
