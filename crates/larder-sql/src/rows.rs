@@ -1,6 +1,7 @@
 //! Stage two of [`crate::conditions`]: which columns of which relations have which values.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use larder_core::catalog::{Catalog, Column, Relation, RelationKind};
@@ -53,6 +54,27 @@ pub struct Parameter {
     /// Where its type is not declared, PostgreSQL takes the one that its uses ask for: all of them ask for one of this
     /// [`ValueType`].
     pub clear: bool,
+}
+
+impl fmt::Display for RowSet {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, column) in self.columns.iter().enumerate() {
+            let values: Vec<String> = column.any_of.iter().map(Given::to_string).collect();
+            let and = if at == 0 { "" } else { " and " };
+            write!(out, "{and}{}={}", column.name, values.join("|"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => write!(out, "{value}"),
+            Self::Parameter(parameter) => write!(out, "${}", parameter.number),
+            Self::Elements(parameter) => write!(out, "each of ${}", parameter.number),
+        }
+    }
 }
 
 /// The equalities of one query, resolved.

@@ -14,6 +14,7 @@ mod array;
 mod numeric;
 mod time;
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Types whose equality is understood.
@@ -56,6 +57,18 @@ pub enum RowValue {
     Uuid([u8; 16]),
     /// See [`ValueType::Boolean`].
     Boolean(bool),
+}
+
+impl fmt::Display for RowValue {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => out.write_str("NULL"),
+            Self::Integer(number) => write!(out, "{number}"),
+            Self::Bytes(bytes) => write!(out, "'{}'", bytes.escape_ascii()),
+            Self::Uuid(bytes) => write!(out, "{:032x}", u128::from_be_bytes(*bytes)),
+            Self::Boolean(value) => write!(out, "{value}"),
+        }
+    }
 }
 
 impl ValueType {

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use larder_core::catalog::{Column, RelationKind};
 use larder_core::{Catalog, relation_tag};
-use larder_sql::{Effect, Footprint, Judgement, Parsed, Settings};
+use larder_sql::{Effect, Footprint, Judgement, Parsed, ReadPlan, RowSet, Settings};
 use serde_json::{Value as Json, json};
 
 use crate::cli::print_text;
@@ -18,6 +19,10 @@ const KEY: &str = "the text without comments, types, formats and values of param
 /// Why a difference between two answers to it would prove nothing.
 const VARIES: &str = "PostgreSQL itself may answer in several ways (LIMIT, DISTINCT ON, windows, array_agg, sums of \
                       floating-point numbers): a difference that verify finds is not taken for a mistake";
+
+/// Before what would mend it.
+const BLURRED: &str = "the log does not have old values of these columns, so an update of any row ends the answer; to have it end \
+    with its own rows only:";
 
 /// Says whether the statement would be answered from memory, on what its answer depends, and what it may change.
 pub(crate) fn explain(effective: &Effective, sql: &str, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -58,15 +63,21 @@ fn in_words(judgement: &Judgement, catalog: &Catalog, path: &[String], ttl: &str
     match &judgement.verdict {
         Ok(plan) => {
             line("verdict", "cacheable");
-            let relations: Vec<_> = plan.relations.iter().map(|oid| name(catalog, *oid)).collect();
-            let depends =
-                if relations.is_empty() { "on no relation".to_owned() } else { relations.join(", ") };
+            let whole = plan.whole.iter().map(|oid| name(catalog, *oid));
+            let rows =
+                plan.rows.iter().map(|rows| format!("rows of {} with {rows}", name(catalog, rows.relation)));
+            let depends: Vec<_> = whole.chain(rows).collect();
+            let depends = if depends.is_empty() { "on no relation".to_owned() } else { depends.join(", ") };
             line("depends", &depends);
-            let tags: Vec<_> = plan.relations.iter().map(|oid| relation_tag(*oid)).collect();
+            let tags = tags(plan);
             line(
                 "tags",
                 &if tags.is_empty() { "none: only the ttl ends it".to_owned() } else { tags.join(", ") },
             );
+            let blurred = blurred(plan, catalog);
+            if !blurred.is_empty() {
+                line("precision", &format!("{BLURRED} {}", blurred.join("; ")));
+            }
             match plan.ttl {
                 Some(ttl) => line("ttl", &format!("{ttl:?}, by its comment")),
                 None => line(
@@ -100,7 +111,7 @@ fn as_document(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Jso
     json!({
         "cacheable": plan.is_some(),
         "relations": plan.map(|plan| plan.relations.iter().map(relation).collect::<Vec<_>>()),
-        "tags": plan.map(|plan| plan.relations.iter().map(|oid| relation_tag(*oid)).collect::<Vec<_>>()),
+        "tags": plan.map(tags),
         "key": plan.map(|_| KEY),
         "settings": plan.map(|plan| &plan.settings),
         "varies": plan.map(|plan| plan.varies),
@@ -111,6 +122,34 @@ fn as_document(judgement: &Judgement, catalog: &Catalog, path: &[String]) -> Jso
         "may_change": changes(&judgement.effect, catalog),
         "search_path": path,
     })
+}
+
+/// What ends the answer.
+fn tags(plan: &ReadPlan) -> Vec<String> {
+    let whole = plan.whole.iter().map(|oid| relation_tag(*oid));
+    let rows = plan.rows.iter().map(|rows| format!("row:{}:{rows}", rows.relation));
+    whole.chain(rows).collect()
+}
+
+/// What would have the log tell the old values of the columns that tell rows apart, where it does not.
+fn blurred(plan: &ReadPlan, catalog: &Catalog) -> Vec<String> {
+    let is_blurred = |rows: &&RowSet| {
+        catalog.relations.get(&rows.relation).is_some_and(|relation| {
+            let named = |column: &Column| rows.columns.iter().any(|known| known.name == column.name);
+            // Of a partitioned table the partitions' count.
+            relation.kind == RelationKind::Table
+                && !relation.logs_old_rows
+                && relation.columns.iter().any(|column| named(column) && !column.in_identity)
+        })
+    };
+    let mut advice: Vec<String> = plan
+        .rows
+        .iter()
+        .filter(is_blurred)
+        .map(|rows| format!("ALTER TABLE {} REPLICA IDENTITY FULL", name(catalog, rows.relation)))
+        .collect();
+    advice.dedup();
+    advice
 }
 
 fn name(catalog: &Catalog, oid: u32) -> String {
