@@ -26,6 +26,7 @@ fn a_databases_statistics_say_what_it_would_gain() {
     for version in [PgVersion::V15, PgVersion::V18] {
         let mut pg = start(version);
         pg.sql(SHOP).unwrap();
+        pg.sql("CREATE TABLE rated (id int PRIMARY KEY, item int, stars int); INSERT INTO rated VALUES (7, 7, 5)").unwrap();
         pg.create_user("larder", "secret", Auth::Scram).unwrap();
         let url = format!("postgres://larder:secret@{}/postgres", pg.addr());
         let missing = advise(&[&url]);
@@ -38,7 +39,10 @@ fn a_databases_statistics_say_what_it_would_gain() {
             pg.sql(&format!("SELECT name FROM item WHERE id = {n}")).unwrap();
             pg.sql("SELECT * FROM popular ORDER BY 2 DESC LIMIT 5").unwrap();
             pg.sql("INSERT INTO visit (item) VALUES (7)").unwrap();
+            pg.sql("SELECT count(*) FROM rated WHERE item = 7").unwrap();
+            pg.sql("SELECT stars FROM rated WHERE id = 7").unwrap();
         }
+        pg.sql("UPDATE rated SET stars = 4").unwrap();
         pg.sql("SELECT vat(1) FROM item").unwrap();
         pg.sql("SELECT name FROM item WHERE random() > 2").unwrap();
         let hidden: Value = serde_json::from_str(&advise(&["--json", &url]).out).unwrap();
@@ -64,6 +68,10 @@ fn a_databases_statistics_say_what_it_would_gain() {
         }
         let visit = find("tables", "table", "public.visit");
         assert_eq!(visit["cacheable"]["calls"], 20, "{visit}");
+        assert_eq!(visit["replica_identity_full"], serde_json::json!([]), "{visit}");
+        let rated = find("tables", "table", "public.rated");
+        assert_eq!(rated["replica_identity_full"], serde_json::json!(["public.rated"]), "{rated}");
+        assert_eq!(rated["by_other_columns"]["statements"], 1, "{rated}");
         let share = advice["cacheable"]["share"].as_f64().unwrap();
         assert!(share > 0.0 && share < 1.0, "{advice:#}");
 
@@ -79,7 +87,14 @@ fn a_databases_statistics_say_what_it_would_gain() {
         }
 
         let words = advise(&["--rows", "2", &url]);
-        for said in ["Could be cached", "Not cached", "public.visit", "pg_stat_statements", "Next:"] {
+        for said in [
+            "Could be cached",
+            "REPLICA IDENTITY FULL",
+            "Not cached",
+            "public.visit",
+            "pg_stat_statements",
+            "Next:",
+        ] {
             assert!(words.out.contains(said) || said == "pg_stat_statements", "{said}: {}", words.out);
         }
         eprintln!("{}", words.out);

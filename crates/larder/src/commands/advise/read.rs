@@ -21,6 +21,8 @@ pub(super) struct Usage {
     pub(super) reads: u64,
     /// Rows inserted, updated and deleted.
     pub(super) writes: u64,
+    /// Those of them that were there before: updated and deleted.
+    pub(super) changes: u64,
 }
 
 /// All of it.
@@ -115,13 +117,13 @@ async fn since(client: &Client, schema: &str) -> Option<String> {
 }
 
 async fn tables(client: &Client) -> anyhow::Result<HashMap<u32, Usage>> {
-    let sql = "SELECT /* by larder */ relid, coalesce(seq_scan, 0) + coalesce(idx_scan, 0), n_tup_ins + n_tup_upd + n_tup_del
+    let sql = "SELECT /* by larder */ relid, coalesce(seq_scan, 0) + coalesce(idx_scan, 0), n_tup_ins + n_tup_upd + n_tup_del, n_tup_upd + n_tup_del
                FROM pg_stat_user_tables";
     let mut tables = HashMap::new();
     for row in client.query(sql, &[]).await? {
         let count =
             |column| row.try_get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or_default());
-        tables.insert(row.try_get(0)?, Usage { reads: count(1)?, writes: count(2)? });
+        tables.insert(row.try_get(0)?, Usage { reads: count(1)?, writes: count(2)?, changes: count(3)? });
     }
     Ok(tables)
 }

@@ -108,7 +108,7 @@ fn tables(out: &mut String, advice: &Advice, rows: usize) {
         "\nTables that those answers depend on, first those whose writes would end most of them:"
     );
     let _ = writeln!(out, "\n  share  statements      reads     writes  table");
-    for Table { name, usage, readers } in advice.tables.iter().take(rows) {
+    for Table { name, usage, readers, .. } in advice.tables.iter().take(rows) {
         let _ = writeln!(
             out,
             "{:>7} {:>11} {:>10} {:>10}  {name}",
@@ -119,6 +119,23 @@ fn tables(out: &mut String, advice: &Advice, rows: usize) {
         );
     }
     more(out, advice.tables.len(), rows);
+    let gaining = || advice.tables.iter().filter(|table| !table.unlogged_identity.is_empty());
+    if gaining().next().is_none() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\nAn UPDATE or DELETE of these ends every answer of statements that name their rows by columns outside the primary\n\
+         key. With old values in the log (which makes it larger) it ends those of its row:\n\n  share  statements"
+    );
+    for table in gaining().take(rows) {
+        let Table { by_other_columns, unlogged_identity, .. } = table;
+        let share = percent(by_other_columns.share_of(&advice.all));
+        for name in unlogged_identity.iter().take(rows) {
+            let statements = by_other_columns.statements;
+            let _ = writeln!(out, "{share:>7} {statements:>11}  ALTER TABLE {name} REPLICA IDENTITY FULL;");
+        }
+    }
 }
 
 fn more(out: &mut String, all: usize, shown: usize) {
@@ -147,8 +164,11 @@ pub(super) fn json(advice: &Advice) -> Json {
         })
     };
     let table = |table: &Table| {
-        let Table { name, usage, readers } = table;
-        json!({ "table": name, "reads": usage.reads, "writes": usage.writes, "cacheable": sum(readers) })
+        let Table { name, usage, readers, by_other_columns, unlogged_identity } = table;
+        json!({
+            "table": name, "reads": usage.reads, "writes": usage.writes, "cacheable": sum(readers),
+            "by_other_columns": sum(by_other_columns), "replica_identity_full": unlogged_identity,
+        })
     };
     json!({
         "database": advice.database,

@@ -1,9 +1,10 @@
 //! Every statement judged as the client path would judge it, added up by the time that it takes the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use larder_core::catalog::RelationKind;
 use larder_core::{Bypass, Catalog};
-use larder_sql::{Footprint, Parsed};
+use larder_sql::{Footprint, Parsed, ReadPlan, RowSet};
 
 use super::read::{Observed, Statement, Usage};
 
@@ -61,6 +62,10 @@ pub(super) struct Table {
     pub(super) usage: Usage,
     /// The cacheable statements that read it.
     pub(super) readers: Sum,
+    /// Those of them that name their rows by columns of which the log has no old values.
+    pub(super) by_other_columns: Sum,
+    /// The tables (itself, or partitions) whose log lacks them.
+    pub(super) unlogged_identity: Vec<String>,
 }
 
 impl Sum {
@@ -102,7 +107,7 @@ pub(super) fn weigh(observed: Observed, catalog: &Catalog, search_path: Vec<Stri
         match judgement.verdict {
             Ok(plan) => {
                 cacheable.add(&statement);
-                reads.push((statement, plan.relations));
+                reads.push((statement, plan));
             }
             Err(why) => {
                 let (_, sum, example) =
@@ -115,10 +120,10 @@ pub(super) fn weigh(observed: Observed, catalog: &Catalog, search_path: Vec<Stri
         }
     }
     let tables = tables(&reads, &observed.tables, catalog);
-    let of = |(statement, relations): (Statement, Vec<u32>)| {
-        let ended: u64 = relations.iter().filter_map(|oid| writes.get(oid)).sum();
+    let of = |(statement, plan): (Statement, ReadPlan)| {
+        let ended: u64 = plan.relations.iter().filter_map(|oid| writes.get(oid)).sum();
         let at_best = real(statement.calls) / (real(statement.calls) + real(ended)).max(1.0);
-        Read { statement, tables: relations.iter().map(|oid| name(catalog, *oid)).collect(), at_best }
+        Read { statement, tables: plan.relations.iter().map(|oid| name(catalog, *oid)).collect(), at_best }
     };
     let mut reads: Vec<_> = reads.into_iter().map(of).collect();
     reads.sort_by(|a, b| b.statement.seconds.total_cmp(&a.statement.seconds));
@@ -130,18 +135,46 @@ pub(super) fn weigh(observed: Observed, catalog: &Catalog, search_path: Vec<Stri
     Advice { database, version, since, search_path, all, cacheable, hidden, reads, obstacles, tables }
 }
 
-fn tables(reads: &[(Statement, Vec<u32>)], usage: &HashMap<u32, Usage>, catalog: &Catalog) -> Vec<Table> {
+fn tables(reads: &[(Statement, ReadPlan)], usage: &HashMap<u32, Usage>, catalog: &Catalog) -> Vec<Table> {
     let mut readers: HashMap<u32, Sum> = HashMap::new();
-    for (statement, relations) in reads {
-        relations.iter().for_each(|oid| readers.entry(*oid).or_default().add(statement));
+    let mut others: HashMap<u32, (Sum, BTreeSet<u32>)> = HashMap::new();
+    for (statement, plan) in reads {
+        plan.relations.iter().for_each(|oid| readers.entry(*oid).or_default().add(statement));
+        for rows in plan.rows.iter().filter(|rows| !plan.whole.contains(&rows.relation)) {
+            let lacking = lacking(rows, usage, catalog);
+            if !lacking.is_empty() {
+                let (sum, tables) = others.entry(rows.relation).or_default();
+                sum.add(statement);
+                tables.extend(lacking);
+            }
+        }
     }
     let of = |(oid, readers): (u32, Sum)| {
         let usage = usage.get(&oid).copied().unwrap_or_default();
-        Table { name: name(catalog, oid), usage, readers }
+        let (by_other_columns, lacking) = others.remove(&oid).unwrap_or_default();
+        let unlogged_identity = lacking.into_iter().map(|oid| name(catalog, oid)).collect();
+        Table { name: name(catalog, oid), usage, readers, by_other_columns, unlogged_identity }
     };
     let mut tables: Vec<_> = readers.into_iter().map(of).collect();
     tables.sort_by(|a, b| b.at_stake().total_cmp(&a.at_stake()).then_with(|| a.name.cmp(&b.name)));
     tables
+}
+
+/// The tables with such rows, itself and below, of which rows were changed, and whose log does not say which they were.
+fn lacking(rows: &RowSet, usage: &HashMap<u32, Usage>, catalog: &Catalog) -> Vec<u32> {
+    let below = catalog.relations.get(&rows.relation).map(|relation| relation.descendants.as_slice());
+    let all = std::iter::once(rows.relation).chain(below.into_iter().flatten().copied());
+    let lacks = |oid: &u32| {
+        let changed = usage.get(oid).is_some_and(|usage| usage.changes > 0);
+        let relation =
+            catalog.relations.get(oid).filter(|found| changed && found.kind == RelationKind::Table);
+        relation.is_some_and(|relation| {
+            let logged =
+                |name: &str| relation.columns.iter().any(|found| found.in_identity && found.name == name);
+            !rows.columns.iter().all(|column| logged(&column.name))
+        })
+    };
+    all.filter(lacks).collect()
 }
 
 fn name(catalog: &Catalog, oid: u32) -> String {
