@@ -162,6 +162,16 @@ impl<V> Entry<V> {
         Ok(())
     }
 
+    /// The position up to which it was known to be true when it came.
+    pub fn as_of(&self) -> u64 {
+        self.point.as_of
+    }
+
+    /// How long it may still be given out.
+    pub fn remaining(&self, now: Moment) -> Duration {
+        self.expires.since(now)
+    }
+
     /// What its truth hangs on.
     pub fn validity(&self) -> Validity {
         Validity { point: self.point, tags: Arc::clone(&self.tags) }

@@ -67,6 +67,13 @@ impl Dependencies {
     }
 }
 
+impl Dependencies {
+    /// Whether a relation of which rows are told apart has changed since, whatever became of those rows.
+    pub(crate) fn have_changed_since(&self, position: u64) -> bool {
+        self.rows.iter().any(|rows| rows.relation.last_change() > position)
+    }
+}
+
 impl Rows {
     /// Adds the tags of the rows; `None` (and none is added) if they are not known, or too many.
     fn add_tags(&self, values: &[frontend::BoundValue<'_>], tags: &mut Vec<Arc<Tag>>) -> Option<()> {

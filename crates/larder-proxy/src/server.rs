@@ -165,6 +165,7 @@ impl Proxy {
                     plans,
                     tracing,
                     exchange,
+                    renewals: std::cell::RefCell::default(),
                     origin_reachable,
                     mode,
                     sampler,

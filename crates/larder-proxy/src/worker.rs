@@ -21,7 +21,7 @@ use crate::metrics::WorkerMetrics;
 use crate::mode::ModeSwitch;
 use crate::plan::Plans;
 use crate::reply::Answer;
-use crate::session::{Control, Leave, age};
+use crate::session::{Control, Leave, Renewals, age};
 use crate::startup::{self, Arrival, Begun};
 use crate::trace::Tracing;
 use crate::verify::{self, Doubt, Reports, Sampler};
@@ -43,6 +43,7 @@ pub(crate) struct Worker {
     pub(crate) tracing: Option<Arc<Tracing>>,
     /// The shared tier, if there is one.
     pub(crate) exchange: Option<Exchange>,
+    pub(crate) renewals: RefCell<Renewals>,
     pub(crate) origin_reachable: Arc<AtomicBool>,
     /// Where answers come from now. Replies and writes are followed whatever it is.
     pub(crate) mode: Arc<ModeSwitch>,

@@ -11,7 +11,7 @@ use super::scope::Scope;
 use crate::counters::count;
 use crate::entry::{Discard, Entry};
 use crate::moment::nanos;
-use crate::store::{FillGuard, Weigh};
+use crate::store::{FillGuard, Store, Weigh};
 use crate::{Moment, TagSet};
 
 /// What the tier had under the key of a fill, read and not judged yet.
@@ -203,6 +203,19 @@ impl<V: Weigh + Send + Sync + 'static> FillGuard<V> {
             weight: 0,
         };
         Ok(self.insert(entry)?)
+    }
+}
+
+impl<V: Weigh + Send + Sync + 'static> Store<V> {
+    /// What an entry may claim towards other processes *now*, if it is still true: an answer that depends on few rows outlives many
+    /// changes of their relation, and others, who know only of the relation how it changed before they came, refuse an old claim.
+    pub fn claim(&self, entry: &Entry<V>) -> Option<Claim> {
+        let fence = self.fence();
+        // Before the tags: every commit up to this position has been folded into them.
+        let point = fence.fill_point().filter(|point| point.epoch == entry.point.epoch)?;
+        entry.is_true(fence).ok()?;
+        let scope = fence.scope().filter(|scope| scope.epoch == point.epoch)?;
+        Some(Claim { scope, as_of: point.as_of })
     }
 }
 

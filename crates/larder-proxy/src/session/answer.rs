@@ -320,6 +320,7 @@ impl Session {
         });
         match found {
             Ok(entry) => {
+                self.share_again(&self.key, &entry, &plan);
                 self.client.output.extend_from_slice(&entry.value.frames);
                 draft.changes.hits.push(Hit { entry, plan, step: index });
                 draft.changes.read = draft.changes.deferred.is_some() || self.transaction.status == b'T';

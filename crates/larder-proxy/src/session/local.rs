@@ -53,6 +53,7 @@ impl Session {
                     return Attempt::Compare { checks: vec![(0, Check::new(entry, plan))], why };
                 }
                 Ok(entry) => {
+                    self.share_again(&read.simple_key, &entry, &plan);
                     self.client.output.extend_from_slice(&entry.value.frames);
                     self.transaction.read_here = self.deferred.is_some() || self.transaction.status == b'T';
                     self.hit(&entry, &plan, arrival, way);

@@ -56,6 +56,7 @@ use knowledge::Knowledge;
 use pause::Pause;
 use plain::Plain;
 use portal::{Bound, Unnamed};
+pub(crate) use share::Renewals;
 use statements::{Prepared, Statements};
 use transaction::{Deferred, Pending, Transaction};
 

@@ -137,6 +137,7 @@ pub(crate) fn worker(level: Level) -> Worker {
             rules: Arc::default(),
         },
         exchange: None,
+        renewals: RefCell::default(),
         metrics: WorkerMetrics::new(),
         plans: RefCell::new(Plans::new(Arc::default())),
         tracing: None,

@@ -35,7 +35,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("larder-example-axum-sqlx", &["larder-cache", "larder-follow"]),
     ("larder-example-pools", &[]),
-    ("larder-bench", &["larder-cache", "larder-sandbox", "larder-testkit"]),
+    (
+        "larder-bench",
+        &["larder-cache", "larder-core", "larder-feed", "larder-login", "larder-sandbox", "larder-testkit"],
+    ),
     ("larder-conformance", &["larder-sandbox", "larder-testkit"]),
 ];
 
