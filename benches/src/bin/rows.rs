@@ -166,7 +166,9 @@ impl Case {
         let done = Queries::scrape(admin)?.since(&before);
         let reads = self.reads.load(Ordering::Relaxed) as f64;
         let hits = done.hits() / reads;
-        let reasons = done.into_reasons().into_iter().filter(|(reason, _)| reason.starts_with("miss"));
+        // Every write is a bypass, too.
+        let reasons = done.into_reasons().into_iter().filter(|(reason, _)| !reason.contains("not_a_select"));
+        let reasons = reasons.filter(|(_, count)| count / reads > 0.0005);
         let reasons = reasons.map(|(reason, count)| format!("{reason} {:.1} %", count / reads * 100.0));
         let ideal = self.ideal.load(Ordering::Relaxed) as f64 / reads;
         Ok(Done { ideal, hits, rate, reasons: reasons.collect::<Vec<_>>().join(", ") })
