@@ -29,7 +29,6 @@ mod startup;
 mod trace;
 mod verify;
 mod worker;
-mod yielding;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,7 +94,7 @@ pub struct ProxyConfig {
     pub max_inflight_fills: usize,
     /// The admin database, if there is one.
     pub console: Option<ConsoleAccess>,
-    /// Worker threads; 0 = one per core, or per two cores where nothing is served from memory.
+    /// Worker threads; 0 = one per core.
     pub workers: usize,
 }
 

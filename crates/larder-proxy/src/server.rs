@@ -26,7 +26,6 @@ use crate::reply::Answer;
 use crate::rules::{Rules, Target, TooManyDenied};
 use crate::verify::{self, Reports, Sampler};
 use crate::worker::{Order, Worker};
-use crate::yielding::give_way;
 use crate::{ProxyConfig, Shared, Sharing};
 
 /// Stack of a worker thread: the SQL grammar recurses with the nesting of the text. Virtual memory, touched on need.
@@ -122,12 +121,10 @@ impl Proxy {
         let fills = Arc::new(Semaphore::new(config.max_inflight_fills.max(1)));
         let cancels = Arc::new(Cancels::default());
         let (workers_wanted, memory) = (config.workers, config.memory);
-        let (has_cache, tracing) = (config.has_cache(), config.tracing.clone());
+        let tracing = config.tracing.clone();
         let settings = Arc::new(ArcSwap::from_pointee(config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = match workers_wanted {
-            // A mere relay waits for the kernel: on fewer threads it wakes less often for more work (ADR 0005).
-            0 if !has_cache => cores.div_ceil(2),
             0 => cores,
             count => count,
         };
@@ -149,11 +146,7 @@ impl Proxy {
             let (cancels, mode) = (Arc::clone(&cancels), Arc::clone(&mode));
             let (reports, tracing) = (Arc::clone(&reports), tracing.clone());
             let (doubts, found) = mpsc::channel(verify::MAX_DOUBTS);
-            let mut runtime = runtime();
-            if !has_cache {
-                runtime.on_thread_park(give_way);
-            }
-            threads.push(spawn(&format!("larder-worker-{index}"), runtime, move || async move {
+            threads.push(spawn(&format!("larder-worker-{index}"), runtime(), move || async move {
                 let plans = std::cell::RefCell::new(Plans::new(queries));
                 let exchange = shared.sharing.as_ref().map(Sharing::exchange);
                 let sampler = Sampler::default();
