@@ -79,7 +79,9 @@ impl Draft<'_> {
 impl Session {
     /// The messages held back, ended by Sync or Flush.
     pub(crate) fn answer_batch(&mut self, tag: u8, total: usize, arrival: Moment, way: Way<'_>) -> Attempt {
-        if let Some(attempt) = self.not_now().or_else(|| self.lacks_facts_for_batch(tag)) {
+        if let Some(attempt) = self.not_now().or_else(|| self.lacks_facts_for_batch(tag))
+            && (self.busy() || !self.batch_asks_last())
+        {
             return attempt;
         }
         let input = std::mem::take(&mut self.client.input);

@@ -6,8 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use larder_core::Bypass;
+use larder_sql::Kind;
 use larder_wire::{HEADER, Peek, frontend, peek};
 
+use super::local::asks_last;
 use super::settle::Request;
 use super::statements::Prepared;
 use super::{Caching, HIGH_WATER, LARGE, Session};
@@ -174,7 +176,10 @@ impl Session {
 
     /// The plan for a prepared statement, looked up again only when the facts, the epoch or the rules are others.
     pub(crate) fn plan_of(&self, prepared: &Prepared) -> Option<Rc<Plan>> {
-        let facts = self.facts()?;
+        let Some(facts) = self.facts() else {
+            let own = prepared.text().is_some_and(|(text, _)| asks_last(text));
+            return own.then(|| Rc::new(Plan::opaque(Kind::ShowLast, Bypass::SettingsUnknown)));
+        };
         if let Some((known, plan)) = &*prepared.plan.borrow()
             && *known == facts.id
             && plan.epoch == self.worker.shared.fence.epoch()

@@ -13,6 +13,7 @@ use larder_wire::frontend;
 
 use super::Session;
 use super::answer::is_own;
+use super::local::asks_last;
 use super::settle::Attempt;
 use crate::facts::Facts;
 use crate::plan::Plan;
@@ -99,6 +100,12 @@ impl Session {
         } else {
             Attempt::Forward(Bypass::SettingsUnknown)
         }
+    }
+
+    /// Whether the messages held back are about `SHOW larder.last` only, which the origin does not know.
+    pub(super) fn batch_asks_last(&self) -> bool {
+        let mut texts = self.batch_texts().peekable();
+        texts.peek().is_some() && texts.all(|(text, _)| asks_last(text))
     }
 
     /// Text and declared parameter types of every statement that the batch prepares or binds.

@@ -90,3 +90,29 @@ async fn a_statement_is_prepared_at_the_origin_when_it_is_needed_there() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn how_it_was_served_can_be_asked_for_by_a_prepared_statement_at_any_time() {
+    each_version(async |origin| {
+        // Nothing is known of the origin, so nothing is answered from memory; the origin does not know the setting.
+        let larder = InProcess::start_without_feed(&InProcess::config(&origin)).unwrap();
+        let mut client = RawClient::superuser(larder.addr()).await.unwrap();
+        client.send_all(&[frame::parse("last", "SHOW larder.last", &[]), frame::sync()]).await.unwrap();
+        client.until_ready().await.unwrap();
+        assert_eq!(client.value("select 1").await.unwrap(), "1");
+        for _ in 0..2 {
+            let messages = [
+                frame::bind("", "last", &[]),
+                frame::describe_portal(""),
+                frame::execute("", 0),
+                frame::sync(),
+            ];
+            client.send_all(&messages).await.unwrap();
+            let frames = client.until_ready().await.unwrap();
+            assert_eq!(frames.iter().map(|frame| char::from(frame.tag)).collect::<String>(), "2TDCZ");
+            assert_eq!(frames[2].values(), [Some("bypass; reason=no_catalog".to_owned())]);
+        }
+        assert_eq!(client.value("select 2").await.unwrap(), "2");
+    })
+    .await;
+}
